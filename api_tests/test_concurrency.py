@@ -1,0 +1,219 @@
+"""Promises under load: bounded queues, deadlines, clients that leave, orderly ends."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.tests.stub import crop, picture
+
+ROOT = Path(__file__).parent.parent
+RED = ("red", (40, 40, 80, 160))
+
+
+def form(content):
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+        + content
+        + b"\r\n--b--\r\n"
+    )
+    return body, {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def post(port, path, content, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    body, form_headers = form(content)
+    connection.request("POST", path, body, form_headers | headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    connection.close()
+    return answer.status, json.loads(text), answer.headers
+
+
+def wait_for(condition):
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def waiting(port, lane):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return next(
+        float(x.split()[1]) for x in lines if x.startswith(f"person_search_{lane}_waiting ")
+    )
+
+
+def test_the_same_bytes_sent_at_once_become_one_image(client):
+    content = picture(RED)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda _: client.post("/gallery/images", files={"image": content}), range(24))
+        )
+
+    assert sorted(answer.status_code for answer in answers) == [200] * 23 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_searches_see_every_finished_change_while_others_write(client):
+    def round_trip(number):
+        content = picture(RED, file_format="PNG", seed=number)
+        image = client.post("/gallery/images", files={"image": content}).json()
+        found = client.post("/search", files={"image": crop("red")}).json()["hits"]
+        client.delete(f"/gallery/images/{image['id']}")
+        left = client.post("/search", files={"image": crop("red")}).json()["hits"]
+        return (
+            image["id"] in {hit["image"]["id"] for hit in found},
+            image["id"] in {hit["image"]["id"] for hit in left},
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(round_trip, range(24)))
+
+    assert results == [(True, False)] * 24
+
+
+def test_a_full_queue_refuses_further_work_at_once(live, detector):
+    with live(search_queue_max=2) as port, ThreadPoolExecutor(4) as pool:
+        detector.go.clear()
+        held = [pool.submit(post, port, "/detect", crop("red")) for _ in range(3)]
+        wait_for(lambda: waiting(port, "search") == 2)
+        started = time.monotonic()
+        status, content, headers = post(port, "/detect", crop("red"))
+
+        assert (status, content["code"], content["retryable"]) == (503, "overloaded", True)
+        assert int(headers["retry-after"]) >= 1
+        assert time.monotonic() - started < 1
+        detector.go.set()
+        assert [future.result()[0] for future in held] == [200] * 3
+
+
+def test_a_search_goes_before_images_that_wait(live, detector):
+    with live() as port, ThreadPoolExecutor(8) as pool:
+        detector.go.clear()
+        first = pool.submit(post, port, "/gallery/images", picture(RED))
+        wait_for(lambda: detector.calls > 3)
+        done = []
+        images = [
+            pool.submit(post, port, "/gallery/images", picture(RED, file_format="PNG", seed=n))
+            for n in range(3)
+        ]
+        wait_for(lambda: waiting(port, "ingest") == 3)
+        search = pool.submit(post, port, "/search", crop("red"))
+        wait_for(lambda: waiting(port, "search") == 1)
+        for name, future in (("search", search), *(("image", image) for image in images)):
+            future.add_done_callback(lambda _, name=name: done.append(name))
+        detector.go.set()
+        search.result()
+        for image in (first, *images):
+            assert image.result()[0] == 201
+
+        assert done.index("search") <= 1  # an image may answer first, but not before it ran first
+
+
+def test_work_that_takes_too_long_answers_504(live, detector):
+    with live(search_deadline_s=0.2) as port:
+        detector.go.clear()
+        status, content, _ = post(port, "/detect", crop("red"))
+        assert (status, content["code"]) == (504, "deadline_exceeded")
+        status, _, _ = post(port, "/gallery/images", crop("red"), **{"X-Timeout-Ms": "100"})
+        assert status == 504
+        assert waiting(port, "ingest") == 0
+        detector.go.set()
+        assert post(port, "/detect", crop("red"))[0] == 200
+
+
+def test_the_work_of_a_client_that_left_is_dropped(live, detector):
+    with live() as port, ThreadPoolExecutor(2) as pool:
+        detector.go.clear()
+        held = pool.submit(post, port, "/detect", crop("red"))
+        wait_for(lambda: detector.calls > 3)
+        body, headers = form(crop("red"))
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            head = ["POST /detect HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+            connection.sendall("\r\n".join([*head, *lines, "", ""]).encode() + body)
+            wait_for(lambda: waiting(port, "search") == 1)
+        wait_for(lambda: waiting(port, "search") == 0)
+        calls = detector.calls
+        detector.go.set()
+
+        assert held.result()[0] == 200
+        assert detector.calls == calls
+
+
+def test_slow_senders_do_not_hold_others_up(live):
+    with live() as port:
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+        for connection in slow:
+            connection.sendall(
+                b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+                b"Content-Type: application/json\r\n\r\n{"
+            )
+        started = time.monotonic()
+        status, _, _ = post(port, "/detect", crop("red"))
+        for connection in slow:
+            connection.close()
+
+        assert status == 200
+        assert time.monotonic() - started < 2
+
+
+@pytest.fixture
+def process(tmp_path):
+    """A service of its own, with the stub detector; yields the process and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service.tests.stub", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--data-dir", str(tmp_path / "data")],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        lines = []
+        while not lines or "listening" not in lines[-1]:
+            lines.append(child.stderr.readline())
+            assert lines[-1], "".join(lines)
+        yield child, port
+        child.kill()
+
+
+def test_what_was_acknowledged_is_there_after_a_stop_and_the_exit_code_is_0(process, tmp_path):
+    child, port = process
+    wait_for(lambda: socket.create_connection(("127.0.0.1", port)).close() is None)
+    status, image, _ = post(port, "/gallery/images", picture(RED))
+    child.send_signal(signal.SIGTERM)
+
+    assert status == 201
+    assert child.wait(timeout=20) == 0
+    assert (tmp_path / "data" / "originals").is_dir()
+    assert image["detections"]
+
+
+def test_a_second_service_on_the_same_data_says_so_in_one_line(process, tmp_path):
+    command = [sys.executable, "-m", "service.tests.stub", "--data-dir", str(tmp_path / "data")]
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert second.returncode == 1
+    assert second.stderr.strip().splitlines()[-1].startswith("error:")
+    assert "Traceback" not in second.stderr
+
+
+def test_the_network_is_not_listened_to_without_a_key(tmp_path):
+    command = [sys.executable, "-m", "service", "--host", "0.0.0.0", "--data-dir", str(tmp_path)]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert refused.returncode == 2
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert "without an API key" in refused.stderr
+    assert list(tmp_path.iterdir()) == []

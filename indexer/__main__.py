@@ -1,0 +1,211 @@
+"""Galleries from the command line.
+
+    python -m indexer add DIR|FILE… --gallery DIR [--model PATH] [--camera ID] [--tag T]…
+    python -m indexer search --gallery DIR IMAGE [--box X1 Y1 X2 Y2] [-k 10] [--camera ID]… [--json]
+    python -m indexer remove --gallery DIR ID…
+    python -m indexer stats --gallery DIR
+    python -m indexer rebuild --gallery DIR
+
+Exit codes: 0 all done; 1 done, but some files could not be added (they are listed; everything else
+is stored); 2 not done, and why on one line; 130 interrupted (what was added stays, and the same
+command goes on from there).
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from indexer.errors import GalleryError, SceneNotFoundError
+from indexer.gallery import Gallery, remembered_model
+from indexer.ingest import find_images, ingest
+from indexer.records import GalleryHit, SceneFilter
+from models.detector import DEFAULT_MODEL, OnnxDetector
+from models.errors import PersonSearchError
+from models.image import read_image
+from models.model_card import ModelCard
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        code: int = COMMANDS[asked.command](asked)
+    except (PersonSearchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return code
+
+
+def add(asked: argparse.Namespace) -> int:
+    model = _model(asked)
+    detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
+    total = len(find_images(asked.paths))
+    created = people = 0
+    failed = []
+    with _open(asked, model, detector.card) as gallery:
+        outcomes = ingest(
+            asked.paths, detector, gallery, camera_id=asked.camera, tags=tuple(asked.tag)
+        )
+        # disable=None: no bar unless a person is watching
+        for outcome in tqdm(outcomes, total=total, unit="file", disable=None):
+            if outcome.result is None:
+                failed.append(outcome)
+            elif outcome.result.created:
+                created += 1
+                people += len(outcome.result.scene.detections)
+    skipped = total - created - len(failed)
+    print(f"{created} added with {people} people, {skipped} already there, {len(failed)} failed")
+    for outcome in failed:
+        print(f"failed: {outcome.file.path}: {outcome.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def search(asked: argparse.Namespace) -> int:
+    model = _model(asked)
+    detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
+    image = read_image(asked.image)
+    if asked.box is None:
+        query = detector.embed_crop(image.pixels)
+    else:
+        query = detector.embed(image.pixels, np.array([asked.box], np.float32))[0]
+    cameras = tuple(asked.camera) or None
+    with _open(asked, model, detector.card) as gallery:
+        hits = gallery.search(query, k=asked.k, filter=SceneFilter(camera_in=cameras))
+    if asked.json:
+        print(json.dumps([_as_json(rank, hit) for rank, hit in enumerate(hits, 1)], indent=2))
+        return 0
+    for rank, hit in enumerate(hits, 1):
+        box = " ".join(f"{side:.0f}" for side in hit.detection.box)
+        name = hit.scene.external_id or hit.scene.id
+        print(f"{rank:>4}  {hit.score:8.6f}  {name}  [{box}]  {hit.scene.camera_id or ''}".rstrip())
+    return 0
+
+
+def remove(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery) as gallery:
+        for name in asked.ids:
+            gallery.remove(_scene_id(gallery, name))
+            print(f"removed {name}")
+    return 0
+
+
+def stats(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery) as gallery:
+        for name, value in dataclasses.asdict(gallery.stats()).items():
+            print(f"{name}: {value}")
+    return 0
+
+
+def rebuild(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery) as gallery:
+        gallery.rebuild()
+        counted = gallery.stats()
+    print(f"rebuilt the index: {counted.detections} people in {counted.scenes} scenes")
+    return 0
+
+
+COMMANDS = {"add": add, "search": search, "remove": remove, "stats": stats, "rebuild": rebuild}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m indexer", description="Galleries of scenes.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, help: str, *, model: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.add_argument("--gallery", type=Path, required=True, metavar="DIR")
+        if model:
+            model_help = "model directory; by default the one that the gallery was made with"
+            added.add_argument("--model", type=Path, metavar="PATH", help=model_help)
+            threads_help = "for the detector; 0 is one per core"
+            added.add_argument("--threads", type=int, default=0, metavar="N", help=threads_help)
+        return added
+
+    one = command("add", "add pictures, and folders of them; what is there is skipped", model=True)
+    one.add_argument("paths", type=Path, nargs="+", metavar="DIR|FILE")
+    one.add_argument("--camera", metavar="ID", help="the camera that took them all")
+    one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
+
+    one = command("search", "find the people most like the one in a picture", model=True)
+    one.add_argument("image", type=Path, metavar="IMAGE", help="a crop, or a scene with --box")
+    sides = ("X1", "Y1", "X2", "Y2")
+    one.add_argument("--box", type=float, nargs=4, metavar=sides, help="the person, in pixels")
+    one.add_argument("-k", type=_positive, default=10, metavar="K", help="how many (10)")
+    one.add_argument("--camera", action="append", default=[], metavar="ID", help="may be repeated")
+    one.add_argument("--json", action="store_true", help="print a JSON list")
+
+    one = command("remove", "remove scenes")
+    one.add_argument("ids", nargs="+", metavar="ID", help="a scene's id or external id")
+
+    command("stats", "say what a gallery holds")
+    command("rebuild", "read every row, check it, and build the index anew")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected at least 1")
+    return number
+
+
+def _model(asked: argparse.Namespace) -> Path | None:
+    """The model asked for, or the one the gallery was made with; None is the default one."""
+    remembered = remembered_model(asked.gallery)
+    if remembered is None and asked.command == "search":
+        raise GalleryError(f"there is no gallery in {asked.gallery}")
+    if asked.model is None and remembered is not None and remembered.path is not None:
+        return Path(remembered.path)
+    model: Path | None = asked.model
+    return model
+
+
+def _open(asked: argparse.Namespace, model: Path | None, card: ModelCard) -> Gallery:
+    return Gallery.open_(
+        asked.gallery,
+        model_name=card.name,
+        model_fingerprint=card.fingerprint,
+        embedding_dim=card.embedding_dim,
+        model_path=model,
+    )
+
+
+def _scene_id(gallery: Gallery, name: str) -> str:
+    """The scene with this id or, if there is none, with this external id."""
+    try:
+        return gallery.get(name).id
+    except SceneNotFoundError:
+        found = gallery.scenes(SceneFilter(external_id=name), limit=1).scenes
+        if not found:
+            raise SceneNotFoundError(f"there is no scene {name}") from None
+        return found[0].id
+
+
+def _as_json(rank: int, hit: GalleryHit) -> dict[str, object]:
+    x1, y1, x2, y2 = hit.detection.box
+    taken = hit.scene.captured_at
+    return {
+        "rank": rank,
+        "score": hit.score,
+        "similarity": hit.similarity,
+        "detection_id": hit.detection.id,
+        "detection_score": hit.detection.score,
+        "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+        "image_id": hit.scene.id,
+        "external_id": hit.scene.external_id,
+        "camera_id": hit.scene.camera_id,
+        "captured_at": None if taken is None else taken.isoformat().replace("+00:00", "Z"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

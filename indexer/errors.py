@@ -1,0 +1,68 @@
+"""What can go wrong with a gallery.
+
+GalleryError
+├── SceneNotFoundError
+├── DetectionNotFoundError
+├── ExternalIdConflictError
+├── InvalidCursorError
+├── GalleryLockedError
+├── GalleryMismatchError
+├── GalleryDamagedError
+└── StorageFullError
+"""
+
+from models.errors import PersonSearchError
+
+
+class GalleryError(PersonSearchError):
+    """A gallery cannot do what was asked."""
+
+    code = "gallery"
+
+
+class SceneNotFoundError(GalleryError):
+    """No stored scene has this id."""
+
+    code = "not_found"
+
+
+class DetectionNotFoundError(GalleryError):
+    """No stored detection has this id."""
+
+    code = "not_found"
+
+
+class ExternalIdConflictError(GalleryError):
+    """Another scene already has this external id."""
+
+    code = "external_id_conflict"
+
+
+class InvalidCursorError(GalleryError):
+    """A cursor was not made by this gallery."""
+
+    code = "invalid_cursor"
+
+
+class GalleryLockedError(GalleryError):
+    """Another process, or another Gallery in this one, has the directory open."""
+
+    code = "gallery_locked"
+
+
+class GalleryMismatchError(GalleryError):
+    """The gallery belongs to another model, or was written by a newer version of this code."""
+
+    code = "gallery_mismatch"
+
+
+class GalleryDamagedError(GalleryError):
+    """What is on disk is not what was written."""
+
+    code = "gallery_damaged"
+
+
+class StorageFullError(GalleryError):
+    """No space is left; nothing of what was being stored was kept."""
+
+    code = "insufficient_storage"

@@ -1,0 +1,600 @@
+"""A gallery: add scenes, remove them, search the people in them.
+
+What survives a crash. Adding a scene goes in steps, and the process may die between any two:
+
+    1  written     the original, as a file in originals/incoming
+    2  synced      that file is on disk
+    3  renamed     … under its SHA-256 in originals
+    4  placed      that directory is on disk
+    5  inserted    scene, tags, detections, embeddings and a change number, in one open transaction
+    6  committed   … on disk: from here on the scene is stored
+    7  indexed     its people are in the index in memory; add returns
+
+A death before 6 leaves at most a file that no row names, which the next open deletes. Removing a
+scene:
+
+    1  deleted     in one open transaction, with a change number
+    2  committed   from here on the scene is gone
+    3  unindexed   no search that starts now finds it; after the next open neither
+    4  erased      its original is deleted; if this is not reached, the next open does it
+
+The index is a cache: opening a gallery fills it from the database.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.cursor import read_cursor, write_cursor
+from indexer.errors import (
+    DetectionNotFoundError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryMismatchError,
+    SceneNotFoundError,
+)
+from indexer.live_index import LiveIndex, Nearest
+from indexer.locks import DirectoryLock
+from indexer.originals import Originals, sync_directory
+from indexer.records import (
+    AddResult,
+    GalleryHit,
+    GalleryModel,
+    GalleryStats,
+    NewScene,
+    SceneFilter,
+    ScenePage,
+    StoredDetection,
+    StoredScene,
+)
+from indexer.store import People, Snapshot, Store
+from indexer.tables import FORMAT
+from models.detections import Detections
+
+DATABASE = "gallery.sqlite3"
+GroupBy = Literal["detection", "image"]
+EVERY_SCENE = SceneFilter()
+
+_log = logging.getLogger(__name__)
+
+
+class Gallery:
+    """Stored scenes and the people in them, in one directory. Use open_ or reopen, and close it.
+
+    Any thread may call anything. Searches and reads run side by side; changes go one after the
+    other. Once add or remove has returned, every search that starts later sees it.
+
+    Attributes:
+        model: whose embeddings these are.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        model: GalleryModel | None,
+        engine: str,
+        on_step: Callable[[str], None],
+    ) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._engine = engine
+        self._on_step = on_step
+        self._writing = threading.RLock()
+        self._lock = DirectoryLock(directory)
+        try:
+            self._originals = Originals(directory / "originals")
+            self._store = Store(directory / DATABASE)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self.model = self._settle_model(model)
+            sync_directory(directory)
+            self._sweep()
+            self._live = self._load()
+            self._stale = False
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open_(
+        cls,
+        directory: Path,
+        *,
+        model_name: str,
+        model_fingerprint: str,
+        embedding_dim: int,
+        model_path: Path | None = None,
+        engine: str = "faiss-flat",
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> Self:
+        """Open the gallery in a directory, or make one there.
+
+        Args:
+            model_name, model_fingerprint, embedding_dim: whose embeddings come in; [D] each.
+            model_path: where that model lies, remembered for reopen's caller.
+            engine: a name in indexer.engines.ENGINES.
+            on_step: called with the name of each step above; tests end the process in it.
+
+        Raises:
+            GalleryLockedError: when it is open already, here or in another process.
+            GalleryMismatchError: when it holds another model's embeddings, or has a newer format.
+            GalleryDamagedError: when what is on disk is not what was written.
+        """
+        path = None if model_path is None else str(model_path.absolute())
+        model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
+        return cls(directory, model, engine, on_step)
+
+    @classmethod
+    def reopen(cls, directory: Path, *, engine: str = "faiss-flat") -> Self:
+        """Open a gallery that is there, whatever its model; raises as open_ does.
+
+        Raises:
+            GalleryError: when there is none.
+        """
+        if not (directory / DATABASE).is_file():
+            raise GalleryError(f"there is no gallery in {directory}")
+        return cls(directory, None, engine, lambda step: None)
+
+    def close(self) -> None:
+        """Release the directory. Waits for a change in progress; searches must have ended."""
+        with self._writing:
+            self._store.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Changing
+
+    def add(self, scene: NewScene, detections: Detections) -> AddResult:
+        """Store a scene and its people; on disk, and found by searches, when this returns.
+
+        Returns:
+            created=False and the stored scene, when the same bytes are there already.
+
+        Raises:
+            ExternalIdConflictError: when another scene has its external id.
+            GalleryMismatchError: when the embeddings have another length than the gallery's.
+            StorageFullError: when there is no space.
+            After any of them, nothing was stored.
+        """
+        if detections.embeddings.shape[1] != self.model.embedding_dim:
+            raise GalleryMismatchError(
+                f"expected embeddings of {self.model.embedding_dim} numbers, "
+                f"got {detections.embeddings.shape[1]}"
+            )
+        with self._changing():
+            stored = self.find(scene.sha256)
+            if stored is not None:
+                return AddResult(stored, created=False)
+            try:
+                self._originals.put(scene.sha256, scene.content, self._on_step)
+                self._on_step("placed")
+                with self._store.write() as change:
+                    id, number, rows = change.add(scene, detections)
+                    number_of_change = change.last_change()
+                    self._on_step("inserted")
+                self._on_step("committed")
+            except BaseException:
+                self._drop_if_unwanted(scene.sha256)
+                raise
+            numbers = np.full(len(rows), number, np.int64)
+            with self._following():
+                self._live.add(People(rows, numbers, (), detections), number_of_change)
+            self._on_step("indexed")
+            return AddResult(self.get(id), created=True)
+
+    def patch(self, scene_id: str, changes: Mapping[str, object]) -> StoredScene:
+        """Replace some of external_id, camera_id, captured_at (None clears), tags, attributes.
+
+        Raises:
+            SceneNotFoundError, ExternalIdConflictError, StorageFullError: then nothing was changed.
+            ValueError: when a key is none of these, or a value has the wrong type.
+        """
+        with self._changing():
+            with self._store.write() as change:
+                if not change.patch(scene_id, changes):
+                    raise _no_scene(scene_id)
+                number_of_change = change.last_change()
+            self._live.change = number_of_change
+            return self.get(scene_id)
+
+    def remove(self, scene_id: str) -> None:
+        """Remove a scene: its row, its people and its original.
+
+        Raises:
+            SceneNotFoundError: when there is none.
+        """
+        with self._changing():
+            with self._store.write() as change:
+                removed = change.remove(scene_id)
+                if removed is None:
+                    raise _no_scene(scene_id)
+                number_of_change = change.last_change()
+                self._on_step("deleted")
+            self._on_step("committed")
+            sha256, rows = removed
+            with self._following():
+                self._live.remove(rows, number_of_change)
+            self._on_step("unindexed")
+            self._originals.remove(sha256)
+            self._on_step("erased")
+
+    def remove_detection(self, detection_id: str) -> None:
+        """Remove one person from a scene, which stays.
+
+        Raises:
+            DetectionNotFoundError: when there is none.
+        """
+        with self._changing():
+            with self._store.write() as change:
+                row = change.remove_detection(detection_id)
+                if row is None:
+                    raise _no_detection(detection_id)
+                number_of_change = change.last_change()
+            with self._following():
+                self._live.remove(np.array([row], np.int64), number_of_change)
+
+    def rebuild(self) -> None:
+        """Fill a new index from the database, checking every row; searches go on meanwhile.
+
+        Raises:
+            GalleryDamagedError: when a row is not what was written; the old index stays.
+        """
+        with self._writing:
+            self._live = self._load()
+            self._stale = False
+
+    # Reading
+
+    def find(self, sha256: str) -> StoredScene | None:
+        """The scene whose original has this SHA-256 (hex), if it is stored."""
+        with self._store.read() as snapshot:
+            return snapshot.scene(sha256=sha256)
+
+    def get(self, scene_id: str) -> StoredScene:
+        """
+        Raises:
+            SceneNotFoundError: when there is none.
+        """
+        with self._store.read() as snapshot:
+            scene = snapshot.scene(id=scene_id)
+        if scene is None:
+            raise _no_scene(scene_id)
+        return scene
+
+    def detection(self, detection_id: str) -> StoredDetection:
+        """
+        Raises:
+            DetectionNotFoundError: when there is none.
+        """
+        with self._store.read() as snapshot:
+            detection = snapshot.detection(detection_id)
+        if detection is None:
+            raise _no_detection(detection_id)
+        return detection
+
+    def scenes(
+        self, filter: SceneFilter = EVERY_SCENE, *, limit: int = 50, cursor: str | None = None
+    ) -> ScenePage:
+        """Scenes in the order of their ids, which is that of their coming.
+
+        Args:
+            cursor: a page's next_cursor, to go on behind it. Scenes that come and go in between
+                disturb
+                nothing: none is given twice, and none that stayed is left out.
+
+        Raises:
+            InvalidCursorError: when the cursor is not one of ours.
+        """
+        after = None if cursor is None else read_cursor(cursor)
+        with self._store.read() as snapshot:
+            found = snapshot.page(filter, limit + 1, after)
+        page = tuple(found[:limit])
+        return ScenePage(page, write_cursor(page[-1].id) if len(found) > limit else None)
+
+    def count(self, filter: SceneFilter = EVERY_SCENE) -> int:
+        """How many scenes there are."""
+        with self._store.read() as snapshot:
+            return snapshot.count(filter)
+
+    def content(self, scene_id: str) -> bytes:
+        """The original file of a scene.
+
+        Raises:
+            SceneNotFoundError: when there is none.
+            GalleryDamagedError: when the file is gone or has changed.
+        """
+        scene = self.get(scene_id)
+        try:
+            return self._originals.read(scene.sha256)
+        except GalleryDamagedError:
+            self.get(scene_id)  # a scene removed meanwhile is not damage
+            raise
+
+    def embedding(self, detection_id: str) -> NDArray[np.float32]:
+        """The embedding [D] of a detection, of unit length.
+
+        Raises:
+            DetectionNotFoundError: when there is none.
+        """
+        with self._store.read() as snapshot:
+            embedding = snapshot.embedding(detection_id)
+        if embedding is None:
+            raise _no_detection(detection_id)
+        return embedding
+
+    def stats(self) -> GalleryStats:
+        """How much there is, and how far the index has come."""
+        with self._store.read() as snapshot:
+            last_change = snapshot.last_change()
+            scenes = snapshot.count(EVERY_SCENE)
+            detections, originals_bytes = snapshot.totals()
+        return GalleryStats(
+            scenes=scenes,
+            detections=detections,
+            originals_bytes=originals_bytes,
+            database_bytes=self._store.nbytes,
+            index_bytes=self._live.nbytes,
+            last_change=last_change,
+            index_change=self._live.change,
+            engine=self._engine,
+            model_name=self.model.name,
+            model_fingerprint=self.model.fingerprint,
+            format=FORMAT,
+        )
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        *,
+        k: int,
+        filter: SceneFilter = EVERY_SCENE,
+        min_score: float | None = None,
+        min_detection_score: float | None = None,
+        group_by: GroupBy = "detection",
+        exclude_scene_ids: Collection[str] = (),
+    ) -> list[GalleryHit]:
+        """The k people most like a query, or the k scenes with the most like person each.
+
+        Exact: the answer is that of comparing with every stored person in double precision,
+            rounding to 6 decimals, and ordering by score and then by detection id. Only people that
+            pass every condition are counted towards k.
+
+        Args:
+            query: [D], unit length.
+            min_score: the lowest score (class-weighted similarity) to give.
+            min_detection_score: the lowest detection score to give; compared as float32.
+            group_by: "image" gives the best detection of each scene.
+
+        Returns:
+            Nearest first; fewer than k when there are no more.
+
+        Raises:
+            ValueError: when the query is not [D] of unit length, or k is below 1.
+        """
+        if query.shape != (self.model.embedding_dim,) or abs(np.linalg.norm(query) - 1) > 1e-3:
+            raise ValueError(f"expected a query [{self.model.embedding_dim}] of unit length")
+        if k < 1:
+            raise ValueError(f"expected k of at least 1, got {k}")
+        self._refresh()
+        live = self._live
+        wanted = k + 16
+        gone = np.zeros(0, np.int64)
+        with self._store.read() as snapshot:
+            left_out = snapshot.numbers_of({*exclude_scene_ids, *filter.scene_not_in})
+            rest = replace(filter, scene_not_in=())
+            meant = None if rest == EVERY_SCENE else snapshot.numbers(rest)
+            while True:
+                nearest = live.search(
+                    query.astype(np.float32),
+                    wanted,
+                    scenes=meant,
+                    not_scenes=left_out,
+                    min_score=min_detection_score,
+                    not_rows=gone,
+                )
+                lowest = _lowest_needed(nearest, k, group_by, min_score, len(query))
+                if not nearest.all_found and nearest.similarities[-1] >= lowest:
+                    wanted *= 4
+                    continue
+                rows = nearest.rows[nearest.similarities >= lowest]
+                people = list(snapshot.people(rows.tolist()))
+                missing = np.setdiff1d(rows, [row for found in people for row in found.rows])
+                if not len(missing):
+                    return _ranked(snapshot, people, query, k, group_by, min_score)
+                gone = np.concatenate([gone, missing])  # added after this snapshot, or just removed
+
+    # Within
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time, on an index that is not behind."""
+        with self._writing:
+            self._refresh()
+            yield
+
+    @contextmanager
+    def _following(self) -> Iterator[None]:
+        """Update the index after a commit; if that fails, the next call fills a new one."""
+        try:
+            yield
+        except BaseException:
+            self._stale = True
+            raise
+
+    def _refresh(self) -> None:
+        if self._stale:
+            with self._writing:
+                if self._stale:
+                    self.rebuild()
+
+    def _load(self) -> LiveIndex:
+        live = LiveIndex(self._engine, self.model.embedding_dim)
+        with self._store.read() as snapshot:
+            change = snapshot.last_change()
+            for people in snapshot.all_people():
+                live.add(people, change)
+            live.change = change
+        return live
+
+    def _settle_model(self, model: GalleryModel | None) -> GalleryModel:
+        with self._store.read() as snapshot:
+            stored = snapshot.model()
+        if stored is None:
+            if model is None:
+                raise GalleryDamagedError(
+                    f"{self._directory} does not say whose embeddings it holds"
+                )
+            if self._originals.stored():
+                # An empty database beside originals is a lost one. Going on would sweep them away.
+                raise GalleryDamagedError(
+                    f"{self._directory} holds originals, but {DATABASE} is empty: restore it, "
+                    "or start in an empty directory"
+                )
+        elif model is None:
+            return stored
+        elif (stored.fingerprint, stored.embedding_dim) != (model.fingerprint, model.embedding_dim):
+            raise GalleryMismatchError(
+                f"the gallery {self._directory} holds embeddings of {stored.name} "
+                f"({stored.fingerprint[:12]}), not of {model.name} ({model.fingerprint[:12]})"
+            )
+        if model != stored:
+            if stored is not None and model.path is None:
+                model = replace(model, path=stored.path)
+            with self._store.write() as change:
+                change.set_model(model)
+        return model
+
+    def _sweep(self) -> None:
+        with self._store.read() as snapshot:
+            wanted = snapshot.contents()
+        self._originals.sweep(wanted)
+        lost = wanted - self._originals.stored()
+        if lost:
+            _log.warning(
+                "%d originals are gone from %s, %s first", len(lost), self._directory, min(lost)
+            )
+
+    def _drop_if_unwanted(self, sha256: str) -> None:
+        """After a failed add: no file without a row, unless the disk is too ill to tell."""
+        try:
+            wanted = self.find(sha256) is not None
+        except GalleryError:
+            return
+        if wanted:
+            self._stale = True  # committed, and yet the commit was reported as failed
+        else:
+            self._originals.remove(sha256)
+
+
+def remembered_model(directory: Path) -> GalleryModel | None:
+    """Whose embeddings a gallery holds, without loading it; None when there is no gallery.
+
+    Raises:
+        GalleryLockedError: when it is open.
+    """
+    if not (directory / DATABASE).is_file():
+        return None
+    lock = DirectoryLock(directory)
+    try:
+        store = Store(directory / DATABASE)
+        try:
+            with store.read() as snapshot:
+                return snapshot.model()
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+def _lowest_needed(
+    nearest: Nearest, k: int, group_by: GroupBy, min_score: float | None, dim: int
+) -> float:
+    """The similarity, as an engine computes it, below which nothing can be among the k answers.
+
+    A float32 inner product of dim terms is off by at most dim × 2⁻²⁴ for vectors of length 1, in
+    whatever order the terms are added; scaling by the score adds as much as one more term, and a
+    query may be longer than 1 by a thousandth. Rounding to 6 decimals moves a score by half of
+    1e-6.
+    """
+    error = 1.01 * (dim + 4) * 2.0**-24
+    lowest = -np.inf if min_score is None else min_score - error - 1e-6
+    leaders = nearest.similarities
+    if group_by == "image":
+        _, first = np.unique(nearest.scenes, return_index=True)
+        leaders = leaders[np.sort(first)]
+    if len(leaders) >= k:
+        lowest = max(lowest, float(leaders[k - 1]) - 2 * error - 1e-6)
+    return lowest
+
+
+def _ranked(
+    snapshot: Snapshot,
+    people: list[People],
+    query: NDArray[np.float32],
+    k: int,
+    group_by: GroupBy,
+    min_score: float | None,
+) -> list[GalleryHit]:
+    """The k best of some people, compared in double precision."""
+    found = []
+    for some in people:
+        cosines = some.detections.embeddings.astype(np.float64) @ query.astype(np.float64)
+        weighted = np.round(some.detections.scores * cosines, 6) + 0.0  # no −0.0
+        found += list(
+            zip(
+                (-weighted).tolist(),
+                some.ids,
+                cosines.tolist(),
+                some.scenes.tolist(),
+                some.detections.boxes.tolist(),
+                some.detections.scores.tolist(),
+                strict=True,
+            )
+        )
+    found.sort(key=lambda one: one[:2])
+    if min_score is not None:
+        found = [one for one in found if -one[0] >= min_score]
+    if group_by == "image":
+        first_of_scene: dict[int, Any] = {}
+        for one in found:
+            first_of_scene.setdefault(one[3], one)
+        found = list(first_of_scene.values())
+    found = found[:k]
+    scenes = snapshot.scenes_numbered({one[3] for one in found})
+    return [
+        GalleryHit(
+            StoredDetection(id, scenes[number].id, (box[0], box[1], box[2], box[3]), score),
+            scenes[number],
+            score=-negative + 0.0,
+            similarity=max(-1.0, min(1.0, cosine)),
+        )
+        for negative, id, cosine, number, box, score in found
+    ]
+
+
+def _no_scene(id: str) -> SceneNotFoundError:
+    return SceneNotFoundError(f"there is no scene {id}")
+
+
+def _no_detection(id: str) -> DetectionNotFoundError:
+    return DetectionNotFoundError(f"there is no detection {id}")

@@ -1,0 +1,1 @@
+"""Alembic's migrations of a gallery's database; the store runs them when it opens one."""

@@ -1,0 +1,155 @@
+"""What goes into a gallery and what comes out.
+
+Boxes are x1, y1, x2, y2 in pixels of the upright picture, held as float32 and given as the floats
+that are exactly those values. Times carry a time zone; what comes out is UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class NewScene:
+    """A picture to store, and what its sender says about it.
+
+    Attributes:
+        content: the file as it came.
+        sha256: of content, in hex; two files with the same one are one scene.
+        width, height: of the upright picture, in pixels.
+        format: "JPEG", "PNG", ….
+        orientation: the EXIF orientation that was applied, 1 to 8.
+        external_id: the sender's own name for it, unique in a gallery.
+        captured_at: when the picture was taken; with a time zone.
+    """
+
+    content: bytes
+    sha256: str
+    width: int
+    height: int
+    format: str
+    orientation: int
+    external_id: str | None = None
+    camera_id: str | None = None
+    captured_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredDetection:
+    """One person in a stored scene; score is the detection score in [0, 1]."""
+
+    id: str
+    scene_id: str
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class StoredScene:
+    """A stored picture; its detections are best first, and left out where a search names it."""
+
+    id: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+    orientation: int
+    external_id: str | None
+    camera_id: str | None
+    captured_at: datetime | None
+    created_at: datetime
+    tags: tuple[str, ...]
+    attributes: Mapping[str, str]
+    detections: tuple[StoredDetection, ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneFilter:
+    """Which scenes are meant: those that meet every condition given.
+
+    Attributes:
+        camera_in: None is any camera, also an unnamed one; an empty tuple is none at all.
+        camera_not_in: scenes without a camera pass.
+        captured_from, captured_to: from ≤ captured_at < to; scenes without a time fail either.
+        tags_all, tags_any, tags_none: scenes with all, at least one (when any are given), none of
+            these.
+    """
+
+    camera_in: tuple[str, ...] | None = None
+    camera_not_in: tuple[str, ...] = ()
+    captured_from: datetime | None = None
+    captured_to: datetime | None = None
+    tags_all: tuple[str, ...] = ()
+    tags_any: tuple[str, ...] = ()
+    tags_none: tuple[str, ...] = ()
+    scene_not_in: tuple[str, ...] = ()
+    external_id: str | None = None
+
+
+@dataclass(frozen=True)
+class GalleryHit:
+    """One answer of a search.
+
+    Attributes:
+        score: class-weighted similarity in [−1, 1], rounded to 6 decimals; larger is nearer.
+        similarity: cosine similarity in [−1, 1].
+    """
+
+    detection: StoredDetection
+    scene: StoredScene
+    score: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class AddResult:
+    """The stored scene, and whether it was stored just now or had been before."""
+
+    scene: StoredScene
+    created: bool
+
+
+@dataclass(frozen=True)
+class ScenePage:
+    """Some scenes in the order of their ids, and where to go on; None after the last."""
+
+    scenes: tuple[StoredScene, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class GalleryModel:
+    """The model whose embeddings a gallery holds; path is where it was last loaded from."""
+
+    name: str
+    fingerprint: str
+    embedding_dim: int
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class GalleryStats:
+    """How much there is, and how far along.
+
+    Attributes:
+        originals_bytes: sum of the stored files.
+        database_bytes: of the SQLite files.
+        index_bytes: of the vectors in memory.
+        last_change: number of the newest committed change.
+        index_change: number of the newest change that the index holds.
+        format: number of the database format.
+    """
+
+    scenes: int
+    detections: int
+    originals_bytes: int
+    database_bytes: int
+    index_bytes: int
+    last_change: int
+    index_change: int
+    engine: str
+    model_name: str
+    model_fingerprint: str
+    format: int

@@ -1,0 +1,596 @@
+"""The truth: scenes, detections, embeddings and changes, in one SQLite file.
+
+A Snapshot reads one committed state; a Change is one transaction, all or nothing, on disk when it
+ends.
+Writing is one at a time: the caller sees to that.
+"""
+
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+
+from indexer.errors import (
+    ExternalIdConflictError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryMismatchError,
+    StorageFullError,
+)
+from indexer.ids import new_id
+from indexer.records import GalleryModel, NewScene, SceneFilter, StoredDetection, StoredScene
+from indexer.tables import FORMAT, changes, detections, gallery, scene_tags, scenes, vectors
+from models.detections import Detections
+
+CHUNK = 5_000  # values in one IN (…), rows in one fetch; SQLite allows 32,766 values
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class People:
+    """Stored detections with their embeddings.
+
+    Attributes:
+        rows: [N] int64, the ids in a vector index.
+        scenes: [N] int64, the numbers of their scenes.
+        ids: N ids of detections.
+        detections: boxes, scores, embeddings.
+    """
+
+    rows: NDArray[np.int64]
+    scenes: NDArray[np.int64]
+    ids: tuple[str, ...]
+    detections: Detections
+
+
+class Store:
+    """The database of one gallery.
+
+    Raises:
+        GalleryMismatchError: when a newer version of this code wrote it.
+        GalleryDamagedError: when it is no SQLite database, or a broken one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _check_length(path)
+        self._writer = _connect(
+            path, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, max_overflow=0
+        )
+        self._reader = _connect(path, "BEGIN", _READER_PRAGMAS, pool_size=8, max_overflow=-1)
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator["Snapshot"]:
+        """What is committed now; later changes are not seen."""
+        with _translated(self.path), self._reader.begin() as connection:
+            snapshot = Snapshot(connection)
+            snapshot.last_change()  # SQLite fixes what is seen at the first statement, not at BEGIN
+            yield snapshot
+
+    @contextmanager
+    def write(self) -> Iterator["Change"]:
+        """One transaction: committed and synced to disk at the end, undone by an exception.
+
+        Raises:
+            StorageFullError: nothing was changed.
+        """
+        with _translated(self.path), self._writer.begin() as connection:
+            yield Change(connection)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the database and its write-ahead log."""
+        return sum(
+            file.stat().st_size
+            for file in self.path.parent.glob(f"{self.path.name}*")
+            if file.is_file()
+        )
+
+    def close(self) -> None:
+        self._reader.dispose()
+        # Last, for SQLite then folds the log into the database file.
+        self._writer.dispose()
+
+    def _migrate(self) -> None:
+        with _translated(self.path), self._writer.begin() as connection:
+            damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            if damage != "ok":
+                raise GalleryDamagedError(f"{self.path} is damaged: {damage}")
+            found = 0
+            if inspect(connection).has_table("alembic_version"):
+                version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+                found = int(version.scalar() or 0)
+            if found > FORMAT:
+                raise GalleryMismatchError(
+                    f"{self.path} has format {found}, and this version reads up to {FORMAT}: "
+                    "open it with a newer one"
+                )
+            if found < FORMAT:
+                _run_migrations(connection)
+
+
+class Snapshot:
+    """One committed state of a store."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def last_change(self) -> int:
+        """The number of the newest change; 0 before the first."""
+        return self._connection.scalar(select(func.max(changes.c.number))) or 0
+
+    def model(self) -> GalleryModel | None:
+        """Whose embeddings these are; None in a store just made."""
+        row = self._connection.execute(select(gallery)).first()
+        if row is None:
+            return None
+        return GalleryModel(
+            row.model_name, row.model_fingerprint, row.embedding_dim, path=row.model_path
+        )
+
+    def scene(self, *, id: str | None = None, sha256: str | None = None) -> StoredScene | None:
+        """The scene with this id, or with this content."""
+        wanted = scenes.c.id == id if id is not None else scenes.c.sha256 == sha256
+        found = self._scenes(select(scenes).where(wanted), with_detections=True)
+        return next(iter(found.values()), None)
+
+    def scenes_numbered(self, numbers: Collection[int]) -> dict[int, StoredScene]:
+        """Scenes by number, without their detections; those that are gone are left out."""
+        found: dict[int, StoredScene] = {}
+        for chunk in _chunks(numbers):
+            statement = select(scenes).where(scenes.c.number.in_(chunk))
+            found |= self._scenes(statement, with_detections=False)
+        return found
+
+    def page(self, filter: SceneFilter, limit: int, after: str | None) -> list[StoredScene]:
+        """At most limit scenes with ids behind after, in the order of their ids."""
+        statement = select(scenes).where(_condition(filter)).order_by(scenes.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(scenes.c.id > after)
+        return list(self._scenes(statement, with_detections=True).values())
+
+    def count(self, filter: SceneFilter) -> int:
+        statement = select(func.count()).select_from(scenes).where(_condition(filter))
+        return self._connection.scalar(statement) or 0
+
+    def numbers(self, filter: SceneFilter) -> NDArray[np.int64]:
+        """The numbers of the scenes that a filter means."""
+        found = self._connection.scalars(select(scenes.c.number).where(_condition(filter)))
+        return np.fromiter(found, np.int64)
+
+    def numbers_of(self, ids: Collection[str]) -> NDArray[np.int64]:
+        """The numbers of these scenes; those that are gone are left out."""
+        found: list[int] = []
+        for chunk in _chunks(ids):
+            found += self._connection.scalars(select(scenes.c.number).where(scenes.c.id.in_(chunk)))
+        return np.array(found, np.int64)
+
+    def totals(self) -> tuple[int, int]:
+        """How many detections, and the bytes of all originals."""
+        count = self._connection.scalar(select(func.count()).select_from(detections))
+        size = self._connection.scalar(select(func.sum(scenes.c.content_bytes)))
+        return count or 0, size or 0
+
+    def contents(self) -> set[str]:
+        """The sha256 of every scene."""
+        return set(self._connection.scalars(select(scenes.c.sha256)))
+
+    def detection(self, id: str) -> StoredDetection | None:
+        statement = _DETECTIONS.where(detections.c.id == id)
+        row = self._connection.execute(statement).first()
+        return None if row is None else _stored_detection(row)
+
+    def embedding(self, id: str) -> NDArray[np.float32] | None:
+        """The unit embedding [D] of a detection; None when there is no such detection.
+
+        Raises:
+            GalleryDamagedError: when it is not what was written.
+        """
+        row = self._connection.execute(_PEOPLE.where(detections.c.id == id)).first()
+        if row is None:
+            return None
+        embedding: NDArray[np.float32] = _people([row]).detections.embeddings[0]
+        return embedding
+
+    def people(self, rows: Collection[int]) -> Iterator[People]:
+        """Detections by row, in any order; those that are gone are left out.
+
+        Raises:
+            GalleryDamagedError: when one is not what was written.
+        """
+        for chunk in _chunks(rows):
+            found = self._connection.execute(_PEOPLE.where(detections.c.row.in_(chunk))).all()
+            if found:
+                yield _people(found)
+
+    def all_people(self) -> Iterator[People]:
+        """Every detection, by rising row, some thousand at a time.
+
+        Raises:
+            GalleryDamagedError: when one is not what was written.
+        """
+        ordered = _PEOPLE.order_by(detections.c.row).execution_options(yield_per=CHUNK)
+        for found in self._connection.execute(ordered).partitions():
+            yield _people(found)
+
+    def _scenes(self, statement: Any, *, with_detections: bool) -> dict[int, StoredScene]:
+        found = {row.number: row for row in self._connection.execute(statement)}
+        tags: dict[int, list[str]] = {number: [] for number in found}
+        people: dict[int, list[StoredDetection]] = {number: [] for number in found}
+        for chunk in _chunks(found):
+            tagged = select(scene_tags).where(scene_tags.c.scene.in_(chunk))
+            for row in self._connection.execute(tagged.order_by(scene_tags.c.position)):
+                tags[row.scene].append(row.tag)
+            if with_detections:
+                seen = _DETECTIONS.where(detections.c.scene.in_(chunk)).order_by(detections.c.row)
+                for row in self._connection.execute(seen):
+                    people[row.scene].append(_stored_detection(row))
+        return {
+            number: _stored_scene(row, tags[number], people[number])
+            for number, row in found.items()
+        }
+
+
+class Change(Snapshot):
+    """One transaction that writes."""
+
+    def set_model(self, model: GalleryModel) -> None:
+        self._connection.execute(delete(gallery))
+        self._connection.execute(
+            insert(gallery).values(
+                id=1,
+                model_name=model.name,
+                model_fingerprint=model.fingerprint,
+                embedding_dim=model.embedding_dim,
+                model_path=model.path,
+                created_at=_microseconds(datetime.now(UTC)),
+            )
+        )
+
+    def add(self, scene: NewScene, people: Detections) -> tuple[str, int, NDArray[np.int64]]:
+        """Insert a scene and who is in it.
+
+        Returns:
+            Its id, its number, and the rows [N] of its detections.
+
+        Raises:
+            ExternalIdConflictError: when another scene has this external id.
+        """
+        self._check_external_id(scene.external_id, number=None)
+        id = new_id("img_")
+        inserted = self._connection.execute(
+            insert(scenes).values(
+                id=id,
+                sha256=scene.sha256,
+                content_bytes=len(scene.content),
+                width=scene.width,
+                height=scene.height,
+                format=scene.format,
+                orientation=scene.orientation,
+                external_id=scene.external_id,
+                camera_id=scene.camera_id,
+                captured_at=_microseconds(scene.captured_at),
+                created_at=_microseconds(datetime.now(UTC)),
+                attributes=json.dumps(dict(scene.attributes)),
+            )
+        )
+        (number,) = inserted.inserted_primary_key or (0,)
+        self._set_tags(number, scene.tags)
+        rows = self._add_people(number, people)
+        self._record("scene_added", id)
+        return id, number, rows
+
+    def patch(self, id: str, changed: Mapping[str, object]) -> bool:
+        """Set some of external_id, camera_id, captured_at, tags, attributes.
+
+        Returns:
+            False when there is no such scene.
+
+        Raises:
+            ExternalIdConflictError: when another scene has this external id.
+            ValueError: when a key is none of these.
+        """
+        number = self._connection.scalar(select(scenes.c.number).where(scenes.c.id == id))
+        if number is None:
+            return False
+        values: dict[str, object] = {}
+        for key, value in changed.items():
+            if key == "tags" and isinstance(value, (tuple, list)):
+                self._connection.execute(delete(scene_tags).where(scene_tags.c.scene == number))
+                self._set_tags(number, value)
+            elif key == "attributes" and isinstance(value, Mapping):
+                values[key] = json.dumps(dict(value))
+            elif key == "captured_at" and (value is None or isinstance(value, datetime)):
+                values[key] = _microseconds(value)
+            elif key in ("external_id", "camera_id") and (value is None or isinstance(value, str)):
+                values[key] = value
+            else:
+                raise ValueError(
+                    f"expected metadata of a scene, got {key} of {type(value).__name__}"
+                )
+        if "external_id" in values:
+            self._check_external_id(changed["external_id"], number=number)
+        if values:
+            self._connection.execute(update(scenes).where(scenes.c.number == number).values(values))
+        self._record("scene_changed", id)
+        return True
+
+    def remove(self, id: str) -> tuple[str, NDArray[np.int64]] | None:
+        """Delete a scene and who is in it.
+
+        Returns:
+            The sha256 of its content and the rows of its detections; None when there is no such
+            scene.
+        """
+        row = self._connection.execute(
+            select(scenes.c.number, scenes.c.sha256).where(scenes.c.id == id)
+        ).first()
+        if row is None:
+            return None
+        rows = self._rows(row.number)
+        self._connection.execute(delete(scenes).where(scenes.c.number == row.number))
+        self._record("scene_removed", id)
+        return row.sha256, rows
+
+    def remove_detection(self, id: str) -> int | None:
+        """Delete one detection; its row, or None when there is no such detection."""
+        row = self._connection.scalar(select(detections.c.row).where(detections.c.id == id))
+        if row is not None:
+            self._connection.execute(delete(detections).where(detections.c.row == row))
+            self._record("detection_removed", id)
+        return row
+
+    def _check_external_id(self, external_id: object, *, number: int | None) -> None:
+        if external_id is None:
+            return
+        statement = select(scenes.c.id).where(scenes.c.external_id == external_id)
+        if number is not None:
+            statement = statement.where(scenes.c.number != number)
+        other = self._connection.scalar(statement)
+        if other is not None:
+            raise ExternalIdConflictError(f"the external id {external_id!r} belongs to {other}")
+
+    def _set_tags(self, number: int, tags: Sequence[str]) -> None:
+        unique = list(dict.fromkeys(tags))
+        if unique:
+            self._connection.execute(
+                insert(scene_tags),
+                [{"scene": number, "position": at, "tag": tag} for at, tag in enumerate(unique)],
+            )
+
+    def _add_people(self, number: int, people: Detections) -> NDArray[np.int64]:
+        if not len(people):
+            return np.zeros(0, np.int64)
+        ids = [new_id("det_") for _ in range(len(people))]
+        blobs = [embedding.astype("<f4").tobytes() for embedding in people.embeddings]
+        values = []
+        for id, box, score, blob in zip(
+            ids, people.boxes.tolist(), people.scores.tolist(), blobs, strict=True
+        ):
+            x1, y1, x2, y2 = box
+            checksum = _checksum(id, number, (x1, y1, x2, y2, score), blob)
+            values.append(
+                {"id": id, "scene": number, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
+                | {"score": score, "checksum": checksum}
+            )
+        self._connection.execute(insert(detections), values)
+        rows = self._rows(number)
+        self._connection.execute(
+            insert(vectors),
+            [
+                {"row": row, "embedding": blob}
+                for row, blob in zip(rows.tolist(), blobs, strict=True)
+            ],
+        )
+        return rows
+
+    def _rows(self, number: int) -> NDArray[np.int64]:
+        """The rows of a scene's detections, in the order they were inserted."""
+        statement = select(detections.c.row).where(detections.c.scene == number)
+        found = self._connection.scalars(statement.order_by(detections.c.row))
+        return np.fromiter(found, np.int64)
+
+    def _record(self, kind: str, subject: str) -> None:
+        self._connection.execute(
+            insert(changes).values(kind=kind, subject=subject, at=_microseconds(datetime.now(UTC)))
+        )
+
+
+_DETECTIONS = select(detections, scenes.c.id.label("scene_id")).join_from(detections, scenes)
+_PEOPLE = select(
+    detections.c.row,
+    detections.c.scene,
+    detections.c.id,
+    detections.c.x1,
+    detections.c.y1,
+    detections.c.x2,
+    detections.c.y2,
+    detections.c.score,
+    detections.c.checksum,
+    vectors.c.embedding,
+).join_from(detections, vectors, isouter=True)
+
+
+def _people(found: Sequence[Any]) -> People:
+    rows, numbers, ids, *columns, checksums, blobs = zip(*found, strict=True)
+    for id, number, values, checksum, blob in zip(
+        ids, numbers, zip(*columns, strict=True), checksums, blobs, strict=True
+    ):
+        if blob is None or _checksum(id, number, values, blob) != checksum:
+            raise GalleryDamagedError(f"the detection {id} is not as it was written")
+    boxes = np.array(columns[:4], np.float32).T
+    embeddings = np.frombuffer(b"".join(blobs), "<f4").reshape(len(rows), -1).astype(np.float32)
+    people = Detections(np.ascontiguousarray(boxes), np.array(columns[4], np.float32), embeddings)
+    return People(np.array(rows, np.int64), np.array(numbers, np.int64), ids, people)
+
+
+def _checksum(id: str, scene: int, values: Sequence[float], embedding: bytes) -> int:
+    return zlib.crc32(embedding, zlib.crc32(id.encode() + struct.pack("<q5d", scene, *values)))
+
+
+def _stored_detection(row: Any) -> StoredDetection:
+    return StoredDetection(row.id, row.scene_id, (row.x1, row.y1, row.x2, row.y2), row.score)
+
+
+def _stored_scene(row: Any, tags: Sequence[str], people: Sequence[StoredDetection]) -> StoredScene:
+    return StoredScene(
+        id=row.id,
+        sha256=row.sha256,
+        width=row.width,
+        height=row.height,
+        format=row.format,
+        orientation=row.orientation,
+        external_id=row.external_id,
+        camera_id=row.camera_id,
+        captured_at=None if row.captured_at is None else _time(row.captured_at),
+        created_at=_time(row.created_at),
+        tags=tuple(tags),
+        attributes=json.loads(row.attributes),
+        detections=tuple(people),
+    )
+
+
+def _condition(filter: SceneFilter) -> ColumnElement[bool]:
+    """What a filter asks, as SQL on the scenes table."""
+    column = scenes.c
+    asked: list[ColumnElement[bool]] = [true()]
+    if filter.camera_in is not None:
+        asked.append(column.camera_id.in_(filter.camera_in))
+    if filter.camera_not_in:
+        asked.append(or_(column.camera_id.is_(None), column.camera_id.not_in(filter.camera_not_in)))
+    if filter.captured_from is not None:
+        asked.append(column.captured_at >= _microseconds(filter.captured_from))
+    if filter.captured_to is not None:
+        asked.append(column.captured_at < _microseconds(filter.captured_to))
+    asked += [column.number.in_(_with_tags([tag])) for tag in filter.tags_all]
+    if filter.tags_any:
+        asked.append(column.number.in_(_with_tags(filter.tags_any)))
+    if filter.tags_none:
+        asked.append(column.number.not_in(_with_tags(filter.tags_none)))
+    if filter.scene_not_in:
+        asked.append(column.id.not_in(filter.scene_not_in))
+    if filter.external_id is not None:
+        asked.append(column.external_id == filter.external_id)
+    return and_(*asked)
+
+
+def _with_tags(tags: Sequence[str]) -> Any:
+    return select(scene_tags.c.scene).where(scene_tags.c.tag.in_(tags))
+
+
+def _microseconds(time: datetime | None) -> int | None:
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError("expected a time with a time zone")
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def _chunks(values: Collection[T]) -> Iterator[list[T]]:
+    listed = list(values)
+    for start in range(0, len(listed), CHUNK):
+        yield listed[start : start + CHUNK]
+
+
+_WRITER_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit that returned survives a power cut
+    "foreign_keys = ON",
+    "secure_delete = ON",  # what is deleted is overwritten with zeros
+)
+_READER_PRAGMAS = ("query_only = ON",)
+
+
+def _connect(path: Path, begin: str, pragmas: Sequence[str], **pool: int) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), **pool)
+
+    def set_up(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", begin_transaction)
+    return engine
+
+
+def _run_migrations(connection: Connection) -> None:
+    from alembic import command  # takes a moment, and most opens have nothing to migrate
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option(
+        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+    )
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")
+
+
+def _check_length(path: Path) -> None:
+    """SQLite reads the rest of a cut-off page as zeros, and a file of a few bytes as an empty one.
+
+    A page may rightly be cut off while the write-ahead log still holds it.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    logged = log.exists() and log.stat().st_size
+    if not logged and path.exists() and path.stat().st_size % 512:
+        raise GalleryDamagedError(f"{path} is damaged: it ends within a page")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """SQLite's failures as ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        name = getattr(error.orig, "sqlite_errorname", "")
+        full = name == "SQLITE_FULL" or (
+            name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 2**20
+        )
+        if full:
+            raise StorageFullError(f"no space is left for {path}") from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise GalleryDamagedError(f"{path} is damaged: {error.orig}") from error
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
+            raise GalleryError(f"cannot use {path}: {error.orig}") from error
+        raise

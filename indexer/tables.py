@@ -1,0 +1,99 @@
+"""The tables of a gallery's database, as the newest migration leaves them.
+
+A change here needs a migration in migrations/versions and a new FORMAT; a test compares the two.
+"""
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+FORMAT = 1  # the number of the newest migration, which is also its revision: 0001
+
+metadata = MetaData()
+
+gallery = Table(  # one row: which model's embeddings these are
+    "gallery",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_name", String, nullable=False),
+    Column("model_fingerprint", String, nullable=False),
+    Column("embedding_dim", Integer, nullable=False),
+    Column("model_path", String),
+    Column("created_at", Integer, nullable=False),
+)
+
+scenes = Table(
+    "scenes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("sha256", String, nullable=False, unique=True),
+    Column("content_bytes", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("format", String, nullable=False),
+    Column("orientation", Integer, nullable=False),
+    Column("external_id", String, unique=True),
+    Column("camera_id", String),
+    Column("captured_at", Integer),  # microseconds since 1970, UTC; so are all times
+    Column("created_at", Integer, nullable=False),
+    Column("attributes", String, nullable=False),  # a JSON object
+    Index("scenes_by_camera", "camera_id"),
+    Index("scenes_by_time", "captured_at"),
+    sqlite_autoincrement=True,
+)
+
+scene_tags = Table(
+    "scene_tags",
+    metadata,
+    Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # tags come back in the order given
+    Column("tag", String, nullable=False),
+    UniqueConstraint("tag", "scene"),
+)
+
+detections = Table(
+    "detections",
+    metadata,
+    Column("row", Integer, primary_key=True),  # the id in a vector index; never given twice
+    Column("id", String, nullable=False, unique=True),
+    Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False),
+    # float32 values in columns of doubles: exact both ways
+    Column("x1", Float, nullable=False),
+    Column("y1", Float, nullable=False),
+    Column("x2", Float, nullable=False),
+    Column("y2", Float, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("checksum", Integer, nullable=False),  # CRC-32 of the row and its embedding
+    Index("detections_by_scene", "scene"),
+    sqlite_autoincrement=True,
+)
+
+# The unit embedding, as little-endian float32. A gallery vector is score × embedding, which
+# models.similarity makes when the index is loaded: from a score of zero no embedding could be had
+# back.
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("row", Integer, ForeignKey("detections.row", ondelete="CASCADE"), primary_key=True),
+    Column("embedding", LargeBinary, nullable=False),
+)
+
+changes = Table(  # every committed change, in order
+    "changes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("subject", String, nullable=False),  # the id of the scene or detection
+    Column("at", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)

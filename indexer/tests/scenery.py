@@ -1,0 +1,83 @@
+"""Made-up people and pictures, and a detector that finds the same in them every time."""
+
+import hashlib
+import io
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from indexer.gallery import Gallery
+from indexer.records import NewScene
+from models.detections import Detections
+
+DIM = 48
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def people(count, *, dim=DIM, seed=0):
+    """Random people, best first."""
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, 50, (count, 2)).astype(np.float32)
+    return Detections(
+        np.hstack([corners, corners + random.uniform(1, 50, (count, 2)).astype(np.float32)]),
+        np.sort(random.random(count, np.float32))[::-1].copy(),
+        unit(random.standard_normal((count, dim), np.float32)),
+    )
+
+
+def person(embedding, *, score=1.0):
+    """One person who looks as given."""
+    box = np.array([[1, 2, 3, 4]], np.float32)
+    return Detections(box, np.array([score], np.float32), unit(np.float32(embedding))[None])
+
+
+def new_scene(name, **metadata):
+    """A scene whose file is its name."""
+    content = name.encode()
+    return NewScene(content, hashlib.sha256(content).hexdigest(), 100, 80, "JPEG", 1, **metadata)
+
+
+def open_gallery(directory, *, dim=DIM, **options):
+    return Gallery.open_(
+        directory, model_name="stub", model_fingerprint="5" * 64, embedding_dim=dim, **options
+    )
+
+
+def picture(seed, *, width=64, height=48):
+    """A PNG of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+class StubDetector:
+    """Finds a person in the left half of every picture and a lesser one in the right half."""
+
+    card = SimpleNamespace(name="stub", fingerprint="5" * 64, embedding_dim=DIM)
+
+    def __init__(self, *_, **__):
+        self.asked = 0
+
+    def detect(self, images):
+        self.asked += len(images)
+        return [self._detect(image) for image in images]
+
+    def embed(self, image, boxes):
+        crops = [image[int(y1) : int(y2), int(x1) : int(x2)] for x1, y1, x2, y2 in boxes]
+        return np.stack([self.embed_crop(crop) for crop in crops])
+
+    def embed_crop(self, image):
+        height, width = image.shape[:2]
+        rows, columns = np.arange(4) * height // 4, np.arange(4) * width // 4
+        return unit(image[rows][:, columns].astype(np.float32).ravel() - 127)
+
+    def _detect(self, image):
+        height, width = image.shape[:2]
+        middle = width // 2
+        boxes = np.array([[0, 0, middle, height], [middle, 0, width, height]], np.float32)
+        return Detections(boxes, np.array([0.9, 0.6], np.float32), self.embed(image, boxes))

@@ -1,0 +1,196 @@
+import sqlite3
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import indexer
+from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
+from indexer.ids import new_id
+from indexer.records import SceneFilter
+from indexer.store import Store
+from indexer.tables import FORMAT, metadata
+from indexer.tests.scenery import new_scene, people
+from models.detections import Detections
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "gallery.sqlite3")
+    yield opened
+    opened.close()
+
+
+def add(store, name, found=None, **metadata_of_scene):
+    with store.write() as change:
+        return change.add(new_scene(name, **metadata_of_scene), found or people(2))
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(store):
+    with store._reader.connect() as connection:
+        context = MigrationContext.configure(connection)
+
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_format_is_the_number_of_the_newest_migration():
+    scripts = ScriptDirectory(Path(indexer.__file__).parent / "migrations")
+
+    assert int(scripts.get_current_head()) == FORMAT
+
+
+def test_a_newer_format_is_refused_and_both_numbers_are_named(tmp_path):
+    path = tmp_path / "gallery.sqlite3"
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0099'")
+    connection.close()
+
+    with pytest.raises(GalleryMismatchError, match=f"format 99.*up to {FORMAT}"):
+        Store(path)
+
+
+def test_boxes_scores_and_embeddings_come_back_bit_for_bit(store):
+    tiny = np.nextafter(np.float32(0), np.float32(1))
+    found = people(50, seed=3)
+    scores = found.scores.copy()
+    scores[-2:] = tiny, 0
+    found = Detections(found.boxes / 3, scores, found.embeddings)
+    _, _, rows = add(store, "a", found)
+
+    with store.read() as snapshot:
+        (stored,) = snapshot.people(rows.tolist())
+
+    for name in ("boxes", "scores", "embeddings"):
+        kept, given = getattr(stored.detections, name), getattr(found, name)
+        assert kept.dtype == np.float32
+        assert kept.tobytes() == given.tobytes()
+
+
+def test_a_time_comes_back_in_utc_to_the_microsecond(store):
+    there = timezone(timedelta(hours=5, minutes=45))
+    taken = datetime(1969, 7, 20, 20, 17, 40, 123456, tzinfo=there)
+    id, _, _ = add(store, "a", captured_at=taken)
+
+    with store.read() as snapshot:
+        stored = snapshot.scene(id=id).captured_at
+
+    assert stored == taken
+    assert stored.tzinfo is UTC
+
+
+def test_a_time_without_a_zone_is_refused(store):
+    with pytest.raises(ValueError, match="time zone"):
+        add(store, "a", captured_at=datetime(2026, 1, 1))
+
+
+def test_changes_are_numbered_without_gaps(store):
+    first, _, _ = add(store, "a")
+    add(store, "b")
+    with store.write() as change:
+        change.remove(first)
+    with store.read() as snapshot:
+        assert snapshot.last_change() == 3
+
+
+def test_rows_of_removed_detections_are_not_given_again(store):
+    id, _, first = add(store, "a")
+    with store.write() as change:
+        change.remove(id)
+    _, _, second = add(store, "b")
+
+    assert first.max() < second.min()
+
+
+def test_a_removed_scene_leaves_no_rows_behind(store):
+    id, _, _ = add(store, "a", tags=("x",), attributes={"k": "v"})
+    with store.write() as change:
+        change.remove(id)
+
+    with store._reader.connect() as connection:
+        for table in ("scenes", "scene_tags", "detections", "vectors"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
+
+
+def test_an_exception_in_a_transaction_undoes_all_of_it(store):
+    with pytest.raises(KeyError), store.write() as change:
+        change.add(new_scene("a", tags=("x",)), people(3))
+        raise KeyError
+
+    with store.read() as snapshot:
+        assert snapshot.count(SceneFilter()) == 0
+        assert snapshot.last_change() == 0
+
+
+def test_a_snapshot_does_not_see_what_is_committed_after_it_began(store):
+    with store.read() as snapshot:
+        id, _, rows = add(store, "a")
+
+        assert snapshot.scene(id=id) is None
+        assert list(snapshot.people(rows.tolist())) == []
+
+
+def test_a_changed_byte_of_an_embedding_is_noticed_and_named(tmp_path):
+    store = Store(tmp_path / "gallery.sqlite3")
+    found = people(3)
+    add(store, "a", found)
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    content[content.index(found.embeddings[1].tobytes()) + 5] ^= 1
+    store.path.write_bytes(content)
+    store = Store(store.path)
+
+    with store.read() as snapshot, pytest.raises(GalleryDamagedError, match="det_"):
+        list(snapshot.all_people())
+
+    store.close()
+
+
+def test_a_cut_off_database_is_refused(tmp_path):
+    store = Store(tmp_path / "gallery.sqlite3")
+    for name in "abcdefgh":
+        add(store, name, people(9))
+    store.close()
+    content = store.path.read_bytes()
+
+    for length in np.linspace(1, len(content) - 1, 20).astype(int).tolist():
+        store.path.write_bytes(content[:length])
+        with pytest.raises(GalleryDamagedError, match=r"gallery\.sqlite3 is damaged"):
+            Store(store.path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    path = tmp_path / "gallery.sqlite3"
+    path.write_bytes(b"holiday pictures" * 1024)
+
+    with pytest.raises(GalleryDamagedError, match="not a database"):
+        Store(path)
+
+
+def test_a_full_disk_is_said_to_be_full_and_writing_goes_on_once_it_is_not(store):
+    with store._writer.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageFullError, match="no space"):
+        add(store, "a", people(90))
+    with store._writer.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+
+    add(store, "a", people(90))
+
+    with store.read() as snapshot:
+        assert snapshot.last_change() == 1
+
+
+def test_ids_grow_and_never_repeat_also_when_the_clock_goes_back(monkeypatch):
+    before = [new_id("img_") for _ in range(1000)]
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    after = [new_id("img_") for _ in range(1000)]
+
+    ids = before + after
+    assert ids == sorted(set(ids))
+    assert {len(id) for id in ids} == {30}

@@ -1,0 +1,122 @@
+"""`python -m models.bench`: how fast a model file is, stage by stage, on this machine."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from tqdm import tqdm
+
+from models.detector import DEFAULT_MODEL, OnnxDetector
+from models.errors import PersonSearchError
+from models.image import encode_jpeg, read_image
+from models.preprocess import prepare
+from models.proposals import propose
+
+STAGES = ("decode", "prepare", "scene graph", "proposals", "head", "detect", "embed a box", "crop")
+
+
+def measure(
+    detector: OnnxDetector, pictures: list[bytes], *, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each stage, one value per round and picture."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[stage].append(time.perf_counter() - start)
+
+    card = detector.card
+    for _ in tqdm(range(rounds), unit="round", disable=None):
+        for content in pictures:
+            with timed("decode"):
+                pixels = read_image(content).pixels
+            with timed("prepare"):
+                prepared = prepare(pixels, card.input)
+            with timed("scene graph"):
+                feature_map, objectness, deltas = detector.scene_maps(prepared)
+            with timed("proposals"):
+                proposals, _ = propose(objectness, deltas, prepared.size, card.proposals)
+            with timed("head"):
+                detector.head_outputs(feature_map, proposals)
+            with timed("detect"):
+                detector.detect([pixels])
+            height, width = pixels.shape[:2]
+            box = np.array([[0.4 * width, 0.2 * height, 0.5 * width, 0.7 * height]])
+            with timed("embed a box"):
+                detector.embed(pixels, box)
+            x1, y1, x2, y2 = box[0].astype(int)
+            with timed("crop"):
+                detector.embed_crop(pixels[y1:y2, x1:x2])
+    return seconds
+
+
+def sample_pictures(count: int, *, width: int, height: int) -> list[bytes]:
+    """JPEG files of soft coloured noise: decoding and network cost as much as on photographs."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(count):
+        coarse: NDArray[np.uint8] = rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        pictures.append(encode_jpeg(np.asarray(image.filter(ImageFilter.GaussianBlur(1)))))
+    return pictures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a table, then one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m models.bench", description=__doc__)
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
+    parser.add_argument("--images", type=Path, help="a folder of JPEGs instead of made ones")
+    parser.add_argument("--limit", type=int, default=4, help="pictures at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), metavar=("W", "H"))
+    parser.add_argument("--threads", type=int, default=0, help="0: one per core")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    options = parser.parse_args(arguments)
+    try:
+        detector = OnnxDetector(options.model, threads=options.threads, device=options.device)
+        if options.images:
+            paths = sorted(options.images.glob("*.jp*g"))[: options.limit]
+            pictures = [path.read_bytes() for path in paths]
+        else:
+            width, height = options.size
+            pictures = sample_pictures(options.limit, width=width, height=height)
+        if not pictures:
+            raise PersonSearchError(f"no JPEG in {options.images}")
+        measure(detector, pictures[:1], rounds=1)
+        seconds = measure(detector, pictures, rounds=options.rounds)
+    except PersonSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{detector.card.name}, {options.device}, {len(pictures)} pictures × {options.rounds}")
+    print(f"{'stage':<14}{'median ms':>10}{'p95 ms':>10}")
+    stages = {}
+    for stage in STAGES:
+        median, p95 = np.percentile(seconds[stage], [50, 95]) * 1000
+        stages[stage] = {"median_ms": round(float(median), 2), "p95_ms": round(float(p95), 2)}
+        print(f"{stage:<14}{median:>10.1f}{p95:>10.1f}")
+    per_second = 1 / float(np.median(seconds["decode"]) + np.median(seconds["detect"]))
+    print(f"{per_second:.2f} images/s, decoded and detected one by one")
+    result = {
+        "model": detector.card.name,
+        "device": options.device,
+        "cores": len(os.sched_getaffinity(0)),
+        "images_per_s": round(per_second, 3),
+        "stages": stages,
+    }
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

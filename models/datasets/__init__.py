@@ -1,0 +1,1 @@
+"""Readers that yield labelled scenes and queries; one file per format."""

@@ -1,0 +1,167 @@
+"""Reader of annotated scenes in one JSON file, format ps-real-eval/1.
+
+A directory holds images/ and annotations.json:
+
+    format:  "ps-real-eval/1"
+    images:  [{file, width, height, camera, exhaustive, …}]
+    boxes:   [{image, x, y, w, h, person_id, ignore?, …}]     image: index into images
+    queries: [{image, box, person_id, exclude: [image…], …}]  box: index into boxes
+
+person_id −1 is somebody unknown. A query's gallery is every image that is not in its exclude list.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset
+from models.errors import DatasetError
+
+FORMAT = "ps-real-eval/1"
+
+
+def read_scenes_json(directory: Path) -> SceneDataset:
+    """The dataset in a directory; its person ids are renumbered to 0…N−1 in their own order.
+
+    Raises:
+        DatasetError: A file is missing, or a record is not as the format says.
+    """
+    path = directory / "annotations.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not readable as JSON: {error}") from error
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT:
+        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {found!r}")
+
+    images = _records(path, content, "images", _image)
+    boxes = _records(path, content, "boxes", _box)
+    queries = _records(path, content, "queries", _query)
+    _check_references(path, images, boxes, queries)
+
+    source_ids = sorted({box["person_id"] for box in boxes} - {UNLABELED})
+    person_id = {source: number for number, source in enumerate(source_ids)}
+    person_id[UNLABELED] = UNLABELED
+    in_image: list[list[dict[str, Any]]] = [[] for _ in images]
+    for box in boxes:
+        in_image[box["image"]].append(box)
+    scenes = tuple(
+        Scene(
+            name=image["file"],
+            path=directory / "images" / image["file"],
+            width=image["width"],
+            height=image["height"],
+            boxes=np.array([box["corners"] for box in own], dtype=np.float32).reshape(-1, 4),
+            person_ids=np.array([person_id[box["person_id"]] for box in own], dtype=np.int64),
+            ignore=np.array([box["ignore"] for box in own], dtype=np.bool_),
+            camera=image["camera"],
+            exhaustive=image["exhaustive"],
+        )
+        for image, own in zip(images, in_image, strict=True)
+    )
+    missing = [str(scene.path) for scene in scenes if not scene.path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{path}: {len(missing)} of {len(scenes)} pictures are missing, first {missing[0]}"
+        )
+    return SceneDataset(
+        name=str(content.get("name", directory.resolve().name)),
+        scenes=scenes,
+        queries=tuple(
+            Query(
+                scene=query["image"],
+                box=np.array(boxes[query["box"]]["corners"], dtype=np.float32),
+                person_id=person_id[query["person_id"]],
+                gallery=np.setdiff1d(np.arange(len(scenes), dtype=np.int64), query["exclude"]),
+            )
+            for query in queries
+        ),
+        licence=str(content.get("licence", "not stated")),
+        source_ids=tuple(source_ids),
+    )
+
+
+def _records(
+    path: Path, content: dict[str, Any], kind: str, read: Callable[[Any], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    if not isinstance(content.get(kind), list):
+        raise DatasetError(f"{path}: expected a list {kind!r}")
+    records = []
+    for number, record in enumerate(content[kind]):
+        try:
+            records.append(read(record))
+        except KeyError as error:
+            raise DatasetError(f"{path}: {kind}[{number}] has no {error}") from error
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{path}: {kind}[{number}]: {error}") from error
+    return records
+
+
+def _image(record: Any) -> dict[str, Any]:
+    file = str(record["file"])
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise ValueError(f"expected a file inside images/, got {file!r}")
+    return {
+        "file": file,
+        "width": int(record["width"]),
+        "height": int(record["height"]),
+        "camera": str(record["camera"]),
+        "exhaustive": bool(record["exhaustive"]),
+    }
+
+
+def _box(record: Any) -> dict[str, Any]:
+    x, y, width, height = (float(record[key]) for key in ("x", "y", "w", "h"))
+    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
+        raise ValueError(
+            f"expected finite x, y, w, h with an area, got {x}, {y}, {width}, {height}"
+        )
+    if int(record["person_id"]) < UNLABELED:
+        raise ValueError(f"expected a person_id of {UNLABELED} or more, got {record['person_id']}")
+    return {
+        "image": int(record["image"]),
+        "corners": (x, y, x + width, y + height),
+        "person_id": int(record["person_id"]),
+        "ignore": bool(record.get("ignore", False)),
+    }
+
+
+def _query(record: Any) -> dict[str, Any]:
+    return {
+        "image": int(record["image"]),
+        "box": int(record["box"]),
+        "person_id": int(record["person_id"]),
+        "exclude": np.array(record["exclude"], dtype=np.int64),
+    }
+
+
+def _check_references(
+    path: Path,
+    images: list[dict[str, Any]],
+    boxes: list[dict[str, Any]],
+    queries: list[dict[str, Any]],
+) -> None:
+    for number, box in enumerate(boxes):
+        if not 0 <= box["image"] < len(images):
+            raise DatasetError(f"{path}: boxes[{number}] names image {box['image']}, out of range")
+    for number, query in enumerate(queries):
+        what = f"{path}: queries[{number}]"
+        if not 0 <= query["box"] < len(boxes):
+            raise DatasetError(f"{what} names box {query['box']}, out of range")
+        for excluded in query["exclude"]:
+            if not 0 <= excluded < len(images):
+                raise DatasetError(f"{what} excludes image {excluded}, out of range")
+        box = boxes[query["box"]]
+        if (box["image"], box["person_id"]) != (query["image"], query["person_id"]):
+            raise DatasetError(
+                f"{what} names image {query['image']} and person {query['person_id']}, "
+                f"its box has image {box['image']} and person {box['person_id']}"
+            )
+        if query["person_id"] == UNLABELED:
+            raise DatasetError(f"{what} looks for a person without an id")

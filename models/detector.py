@@ -1,0 +1,191 @@
+"""Find people in scenes and describe them, with ONNX Runtime and NumPy."""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from models.boxes import Boxes, clip_boxes, nms
+from models.detections import Detections
+from models.errors import BoxError, ModelFileError
+from models.model_card import (
+    CARD_NAME,
+    HEAD_GRAPH,
+    SCENE_GRAPH,
+    ModelCard,
+    load_card,
+    verified_graph,
+)
+from models.preprocess import PreparedImage, prepare, prepare_crop
+from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE, decode_boxes, propose
+from models.roi_align import roi_align
+
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "nae-lite"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Memory grows with the regions of one run, speed does not: measured flat from 8 to 300.
+ROI_CHUNK = 32
+
+Pixels = NDArray[np.uint8]
+
+
+class Detector(Protocol):
+    """What a gallery and a service need of a detector."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def detect(self, images: Sequence[Pixels]) -> list[Detections]: ...
+
+    def embed(self, image: Pixels, boxes: NDArray[np.floating]) -> NDArray[np.float32]: ...
+
+    def embed_crop(self, image: Pixels) -> NDArray[np.float32]: ...
+
+
+class OnnxDetector:
+    """A model file, ready to run.
+
+    The same picture gives the same answer, whoever is in its company: pictures run one by one.
+    Calls from several threads are allowed; ONNX Runtime runs each on `threads` threads.
+    """
+
+    def __init__(
+        self,
+        model: Path = DEFAULT_MODEL,
+        *,
+        threads: int = 0,
+        device: str = "cpu",
+        score_threshold: float | None = None,
+    ) -> None:
+        """Load and verify a model.
+
+        Args:
+            model: a model directory, or the card in it.
+            threads: for each graph; 0 is one per core.
+            device: "cpu" or "cuda".
+            score_threshold: instead of the card's.
+
+        Raises:
+            ModelFileError: the model is missing or damaged, or the device is not there.
+        """
+        directory = model.parent if model.name == CARD_NAME else model
+        self.card = load_card(directory)
+        self._threshold = (
+            self.card.detections.score_threshold if score_threshold is None else score_threshold
+        )
+        threads = threads or len(os.sched_getaffinity(0))
+        self._scene = _session(verified_graph(self.card, directory, SCENE_GRAPH), threads, device)
+        self._head = _session(verified_graph(self.card, directory, HEAD_GRAPH), threads, device)
+        self._busy = threading.Lock()
+
+    def detect(self, images: Sequence[Pixels]) -> list[Detections]:
+        """People in each scene [H, W, 3] uint8 RGB, best score first."""
+        return [self._detect_one(image) for image in images]
+
+    def embed(self, image: Pixels, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Embeddings [N, D], unit length, of given boxes [N, 4] in a scene.
+
+        Raises:
+            BoxError: a box is not finite, is empty, or leaves the picture by more than a pixel.
+        """
+        height, width = image.shape[:2]
+        checked = check_boxes(boxes, height=height, width=width)
+        prepared = prepare(image, self.card.input)
+        return self._embed_prepared(prepared, prepared.to_network(checked))
+
+    def embed_crop(self, image: Pixels) -> NDArray[np.float32]:
+        """The unit embedding [D] of a picture that is one person's crop."""
+        prepared = prepare_crop(image, self.card.input)
+        height, width = prepared.size
+        embedding: NDArray[np.float32] = self._embed_prepared(
+            prepared, np.array([[0, 0, width, height]], np.float32)
+        )[0]
+        return embedding
+
+    def scene_maps(self, prepared: PreparedImage) -> list[NDArray[np.float32]]:
+        """Feature map [h, w, C], objectness [h, w, A] and deltas [h, w, A, 4] of one picture."""
+        with self._busy:
+            maps: list[Any] = self._scene.run(None, {"image": prepared.pixels[None]})
+        return [m[0] for m in maps]
+
+    def head_outputs(
+        self, feature_map: NDArray[np.float32], boxes: Boxes
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Deltas [R, 4], norm logits [R] and unit embeddings [R, D] of boxes on a feature map."""
+        parts: list[Any] = []
+        for start in range(0, len(boxes), ROI_CHUNK):
+            regions = roi_align(
+                feature_map,
+                boxes[start : start + ROI_CHUNK],
+                self.card.roi_size,
+                self.card.proposals.stride,
+            )
+            with self._busy:
+                parts.append(self._head.run(None, {"regions": regions}))
+        if not parts:
+            dim = self.card.embedding_dim
+            shapes = (0, 4), (0,), (0, dim)
+            deltas, logits, embeddings = (np.zeros(shape, np.float32) for shape in shapes)
+            return deltas, logits, embeddings
+        deltas, logits, embeddings = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return deltas, logits, embeddings
+
+    def _embed_prepared(self, prepared: PreparedImage, boxes: Boxes) -> NDArray[np.float32]:
+        return self.head_outputs(self.scene_maps(prepared)[0], boxes)[2]
+
+    def _detect_one(self, image: Pixels) -> Detections:
+        prepared = prepare(image, self.card.input)
+        feature_map, objectness, rpn_deltas = self.scene_maps(prepared)
+        proposals, _ = propose(objectness, rpn_deltas, prepared.size, self.card.proposals)
+        deltas, logits, embeddings = self.head_outputs(feature_map, proposals)
+        scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+        boxes = decode_boxes(deltas, proposals, BOX_WEIGHTS)
+        boxes = clip_boxes(boxes, height=prepared.size[0], width=prepared.size[1])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        good = np.flatnonzero(
+            (scores > self._threshold) & (sides >= MIN_DETECTION_SIDE).all(axis=1)
+        )
+        rule = self.card.detections
+        kept = good[nms(boxes[good], scores[good], rule.nms_iou, keep=rule.max_per_scene)]
+        return Detections(prepared.to_original(boxes[kept]), scores[kept], embeddings[kept])
+
+
+def check_boxes(boxes: NDArray[np.floating], *, height: int, width: int) -> Boxes:
+    """Boxes [N, 4] that lie in a picture, cut at its border where they leave it by under a pixel.
+
+    Raises:
+        BoxError: naming the box, the picture's size and what is wrong.
+    """
+    array = np.asarray(boxes, np.float64)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise BoxError(f"expected boxes [N, 4], got an array {list(array.shape)}")
+    for x1, y1, x2, y2 in array:
+        named = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+        if not np.isfinite([x1, y1, x2, y2]).all():
+            raise BoxError(f"{named} is not finite")
+        if x2 <= x1 or y2 <= y1:
+            raise BoxError(f"{named} is empty: expected x1 < x2 and y1 < y2")
+        if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
+            raise BoxError(f"{named} leaves the picture of {width}×{height} pixels")
+    return clip_boxes(array.astype(np.float32), height=height, width=width)
+
+
+def _session(graph: bytes, threads: int, device: str) -> Any:
+    provider = PROVIDERS.get(device)
+    if provider not in onnxruntime.get_available_providers():
+        raise ModelFileError(
+            f"device {device!r} is not available: ONNX Runtime here offers "
+            f"{', '.join(onnxruntime.get_available_providers())}"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime raises many types of its own
+        raise ModelFileError(f"ONNX Runtime cannot load the graph: {error}") from error

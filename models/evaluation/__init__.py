@@ -1,0 +1,1 @@
+"""Detection and search metrics, free of torch."""

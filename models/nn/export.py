@@ -1,0 +1,188 @@
+"""`python -m models.nn.export CHECKPOINT --out DIR`: network to model file, with a parity check."""
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.boxes import box_iou
+from models.detector import OnnxDetector
+from models.errors import ModelFileError, PersonSearchError
+from models.image import read_image
+from models.model_card import HEAD_GRAPH, SCENE_GRAPH, ModelCard, save_card
+from models.nn.network import PersonSearchNet, build_network
+
+OPSET = 18
+PARITY_IOU = 0.99
+PARITY_COSINE = 0.9999
+
+
+class SceneGraph(nn.Module):
+    """Picture → feature map, objectness and deltas, channels last."""
+
+    def __init__(self, network: PersonSearchNet) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self.rpn_head = network.rpn.head
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps of pictures [N, 3, H, W]: [N, h, w, C], [N, h, w, A] and [N, h, w, A, 4]."""
+        feature_map = self.backbone(image)
+        objectness, deltas = (maps[0] for maps in self.rpn_head([feature_map]))
+        deltas = deltas.permute(0, 2, 3, 1)
+        return (
+            feature_map.permute(0, 2, 3, 1),
+            objectness.permute(0, 2, 3, 1),
+            deltas.reshape(*deltas.shape[:3], -1, 4),
+        )
+
+
+class HeadGraph(nn.Module):
+    """Pooled regions, channels last → deltas, norm logits and unit embeddings."""
+
+    def __init__(self, network: PersonSearchNet) -> None:
+        super().__init__()
+        self.roi_heads = network.roi_heads
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of regions [R, h, w, C]: [R, 4], [R] and [R, D]."""
+        described: tuple[Tensor, Tensor, Tensor] = self.roi_heads.describe(
+            regions.permute(0, 3, 1, 2)
+        )
+        return described
+
+
+def export(network: PersonSearchNet, directory: Path, card: ModelCard | None = None) -> Path:
+    """Write both graphs and the card into a directory; its path is the model file.
+
+    Args:
+        network: on the CPU; it is put into evaluation mode.
+        card: instead of the network's own.
+    """
+    network.eval()
+    card = card or network.card
+    directory.mkdir(parents=True, exist_ok=True)
+    stride = card.input.size_divisor
+    picture = torch.zeros(1, 3, 8 * stride, 10 * stride)
+    channels = SceneGraph(network)(picture)[0].shape[-1]
+    regions = torch.rand(2, *card.roi_size, channels)
+    _write(
+        SceneGraph(network), picture, directory / SCENE_GRAPH, "image",
+        {"feature_map": {1: "h", 2: "w"}, "objectness": {1: "h", 2: "w"},
+         "deltas": {1: "h", 2: "w"}}, {2: "H", 3: "W"},
+    )  # fmt: skip
+    _write(
+        HeadGraph(network), regions, directory / HEAD_GRAPH, "regions",
+        {"deltas": {0: "R"}, "norm_logit": {0: "R"}, "embedding": {0: "R"}}, {0: "R"},
+    )  # fmt: skip
+    save_card(card, directory)
+    return directory
+
+
+def check_parity(
+    network: PersonSearchNet, model: Path, images: Sequence[NDArray[np.uint8]]
+) -> dict[str, float]:
+    """Compare torch with ONNX Runtime on scenes; also on one with nobody in it.
+
+    Returns:
+        scenes, detections, the least IoU and the least cosine of matching detections.
+
+    Raises:
+        ModelFileError: the two find different people, boxes or embeddings.
+    """
+    detector = OnnxDetector(model)
+    empty = np.full((240, 320, 3), 127, np.uint8)
+    found, least_iou, least_cosine = 0, 1.0, 1.0
+    for number, image in enumerate([*images, empty]):
+        expected, got = network.detect(image), detector.detect([image])[0]
+        if len(expected) != len(got):
+            raise ModelFileError(
+                f"parity: torch finds {len(expected)} people in scene {number}, ONNX {len(got)}"
+            )
+        if not len(expected):
+            continue
+        iou = box_iou(expected.boxes, got.boxes)
+        match = iou.argmax(axis=1)
+        cosine = (expected.embeddings * got.embeddings[match]).sum(axis=1)
+        found += len(expected)
+        least_iou = min(least_iou, float(iou.max(axis=1).min()))
+        least_cosine = min(least_cosine, float(cosine.min()))
+    if least_iou < PARITY_IOU or least_cosine < PARITY_COSINE:
+        raise ModelFileError(
+            f"parity: least IoU {least_iou:.4f} (needs {PARITY_IOU}), "
+            f"least cosine {least_cosine:.6f} (needs {PARITY_COSINE})"
+        )
+    return {
+        "scenes": len(images) + 1,
+        "detections": found,
+        "least_iou": least_iou,
+        "least_cosine": least_cosine,
+    }
+
+
+def network_of(checkpoint: dict[str, object]) -> PersonSearchNet:
+    """The network in a checkpoint of ours, in evaluation mode."""
+    network = build_network(**checkpoint["build"])  # type: ignore[arg-type]
+    network.load_state_dict(checkpoint["network"])
+    network.eval()
+    return network
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m models.nn.export", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint.pt of service.train")
+    parser.add_argument("--out", type=Path, required=True, help="the model directory to write")
+    parser.add_argument("--check", type=Path, nargs="*", default=[], help="scenes for the parity")
+    options = parser.parse_args(arguments)
+    try:
+        try:
+            content = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
+            network = network_of(content)
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise ModelFileError(f"{options.checkpoint}: not our checkpoint: {error}") from error
+        with tempfile.TemporaryDirectory() as folder:
+            parity = check_parity(
+                network,
+                export(network, Path(folder)),
+                [read_image(path).pixels for path in options.check],
+            )
+        print(f"model file: {export(network, options.out)}  parity: {parity}")
+    except PersonSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    name: str,
+    outputs: dict[str, dict[int, str]],
+    dynamic: dict[int, str],
+) -> None:
+    with warnings.catch_warnings():
+        # The older exporter is the one that handles both graphs at every size.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            str(path),
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_axes={name: dynamic, **outputs},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The person search network: trunk, proposals and heads in one module, and its builder."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+from models.detections import Detections
+from models.model_card import DetectionRule, ModelCard
+from models.nn.backbone import BACKBONES
+from models.nn.heads import HEADS
+from models.nn.oim import OimLoss
+from models.nn.roi_heads import PersonSearchRoIHeads
+from models.nn.rpn import PersonRpn
+from models.preprocess import InputRule, prepare
+from models.proposals import ProposalRule
+
+SCORE_MEANING = (
+    "detection score = sigmoid of the batch-normalized embedding norm, in [0, 1]: "
+    "how surely the box holds a person"
+)
+
+
+class PersonSearchNet(nn.Module):
+    """Norm-aware person search on a two-stage detector.
+
+    Its card says everything that a user of its weights must know; see `build_network`.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, rpn: PersonRpn, roi_heads: PersonSearchRoIHeads, card: ModelCard
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rpn = rpn
+        self.roi_heads = roi_heads
+        self.card = card
+
+    def forward(
+        self, images: Tensor, sizes: list[tuple[int, int]], targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, in training mode.
+
+        Args:
+            images: [N, 3, H, W], prepared and padded.
+            sizes: height and width of each without padding.
+            targets: per image "boxes" [K, 4] in pixels of the resized image, "person_ids" [K]
+                (−1: nobody named the person), and optionally "ignored" [J, 4].
+
+        Returns:
+            loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid.
+        """
+        feature_map = self.backbone(images).float()
+        proposals, rpn_losses = self.rpn(ImageList(images, sizes), {"0": feature_map}, targets)
+        sampled = self.roi_heads.sample(proposals, targets)
+        return {**rpn_losses, **self.roi_heads.losses(feature_map, sampled)}
+
+    @torch.no_grad()
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        """People in one scene [H, W, 3]: what the exported graphs are checked against."""
+        prepared = prepare(image, self.card.input)
+        pixels = torch.from_numpy(prepared.pixels)[None]
+        feature_map = self.backbone(pixels)
+        proposals, _ = self.rpn(ImageList(pixels, [prepared.size]), {"0": feature_map})
+        boxes, scores, embeddings = self.roi_heads.detect(feature_map, proposals[0], prepared.size)
+        return Detections(prepared.to_original(boxes.numpy()), scores.numpy(), embeddings.numpy())
+
+    @torch.no_grad()
+    def embed(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Unit embeddings [N, D] of given boxes [N, 4] in a scene."""
+        prepared = prepare(image, self.card.input)
+        feature_map = self.backbone(torch.from_numpy(prepared.pixels)[None])
+        regions = self.roi_heads.pool(feature_map, [torch.from_numpy(prepared.to_network(boxes))])
+        embeddings: NDArray[np.float32] = self.roi_heads.describe(regions)[2].numpy()
+        return embeddings
+
+
+def build_network(
+    head: str = "nae",
+    backbone: str = "resnet50",
+    *,
+    name: str | None = None,
+    num_ids: int = 0,
+    queue_size: int = 5000,
+    embedding_dim: int = 256,
+    roi_size: tuple[int, int] | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    regions_per_image: int = 128,
+    background_iou: float = 0.1,
+    pretrained: bool = False,
+) -> PersonSearchNet:
+    """Build a network.
+
+    Args:
+        head: a name in `HEADS`.
+        backbone: a name in `BACKBONES`. "resnet50" is the published network; "efficientnet_lite0"
+            is the same network for CPUs, with tall regions and anchors of people's shape.
+        name: what its model file is called.
+        num_ids: labeled identities that it will be trained on.
+        queue_size: unlabeled people that the identity loss remembers.
+        embedding_dim: D.
+        roi_size: bins in height and width per region; None is the backbone's own.
+        min_size, max_size: the input rule's; None is the backbone's own.
+        regions_per_image: regions per image that the second half learns from.
+        background_iou: regions that overlap nobody by as much are background; between this and
+            0.5 they are left out.
+        pretrained: start from ImageNet weights that a package ships.
+
+    Raises:
+        ValueError: an unknown head or backbone, or no weights shipped for it.
+    """
+    for kind, key, table in (("head", head, HEADS), ("backbone", backbone, BACKBONES)):
+        if key not in table:
+            raise ValueError(f"unknown {kind} {key!r}: expected one of {', '.join(table)}")
+    parts = BACKBONES[backbone](pretrained=pretrained)
+    rule = PROPOSALS[backbone]
+    sizes = INPUT_SIZES[backbone]
+    least = min_size or sizes[0]
+    card = ModelCard(
+        name=name or f"{head}-{backbone}",
+        head=head,
+        backbone=backbone,
+        embedding_dim=embedding_dim,
+        roi_size=roi_size or ROI_SIZES[backbone],
+        input=InputRule(
+            min_size=least,
+            max_size=max_size or max(sizes[1], least),
+            mean=parts.mean,
+            std=parts.std,
+            person_height=PERSON_SHARE * least // 100,
+        ),
+        proposals=rule,
+        detections=DetectionRule(),
+        score_meaning=SCORE_MEANING,
+    )
+    roi_heads = PersonSearchRoIHeads(
+        parts.box_head,
+        HEADS[head](parts.trunk_channels, parts.head_channels, dim=embedding_dim),
+        OimLoss(num_ids, dim=embedding_dim, queue_size=queue_size),
+        head_channels=parts.head_channels,
+        roi_size=card.roi_size,
+        stride=rule.stride,
+        detections=card.detections,
+        regions_per_image=regions_per_image,
+        background_iou=background_iou,
+    )
+    return PersonSearchNet(parts.trunk, PersonRpn(parts.trunk_channels, rule), roi_heads, card)
+
+
+PROPOSALS = {
+    "resnet50": ProposalRule(),
+    "efficientnet_lite0": ProposalRule(
+        anchor_sizes=(32, 45, 64, 90, 128, 180, 256, 362),
+        anchor_ratios=(1.5, 2.8),
+        before_nms=1000,
+        after_nms=100,
+    ),
+}
+INPUT_SIZES = {"resnet50": (900, 1500), "efficientnet_lite0": (576, 1024)}
+ROI_SIZES = {"resnet50": (14, 14), "efficientnet_lite0": (12, 6)}
+# A person in a scene is about a third of its height tall; a bare crop is resized to that.
+PERSON_SHARE = 33

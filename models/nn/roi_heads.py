@@ -1,0 +1,150 @@
+"""The second half of the network: proposals in; losses or detections out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxes, roi_align
+
+from models.model_card import DetectionRule
+from models.nn.oim import OimLoss
+from models.nn.rpn import IGNORE_IOU
+from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE
+from models.roi_align import SAMPLES
+
+POSITIVE_IOU = 0.5
+
+
+@dataclass
+class SampledRegions:
+    """What one image contributes to the losses of the second half.
+
+    Attributes:
+        boxes: [R, 4] in pixels of the resized image.
+        is_person: [R] bool.
+        person_ids: [R], meaningful where is_person; −1 for a person whom nobody named.
+        matched: [R, 4], the labelled box of each region; meaningful where is_person.
+    """
+
+    boxes: Tensor
+    is_person: Tensor
+    person_ids: Tensor
+    matched: Tensor
+
+
+class PersonSearchRoIHeads(nn.Module):
+    """RoIAlign, box head, box regression and the norm-aware embedding."""
+
+    def __init__(
+        self,
+        box_head: nn.Module,
+        embedding_head: nn.Module,
+        reid_loss: OimLoss,
+        *,
+        head_channels: int,
+        roi_size: tuple[int, int],
+        stride: int,
+        detections: DetectionRule,
+        regions_per_image: int = 128,
+        background_iou: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.box_head = box_head
+        self.embedding_head = embedding_head
+        self.reid_loss = reid_loss
+        self.box_regressor = _box_regressor(head_channels)
+        self.roi_size = roi_size
+        self.stride = stride
+        self.rule = detections
+        self.coder = BoxCoder(BOX_WEIGHTS)
+        self.matcher = Matcher(POSITIVE_IOU, background_iou, allow_low_quality_matches=False)
+        self.sampler = BalancedPositiveNegativeSampler(regions_per_image, 0.5)
+
+    def pool(self, feature_map: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Regions [R, C, h, w] of boxes, given per image."""
+        return roi_align(feature_map, boxes, self.roi_size, 1 / self.stride, sampling_ratio=SAMPLES)
+
+    def describe(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Deltas [R, 4], norm logits [R] and unit embeddings [R, D] of pooled regions."""
+        deep = self.box_head(regions)
+        embeddings, logits = self.embedding_head(regions.float(), deep.float())
+        return self.box_regressor(deep.float().amax(dim=(2, 3))), logits, embeddings
+
+    @torch.no_grad()
+    def sample(
+        self, proposals: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> list[SampledRegions]:
+        """Choose the regions to learn from; labelled boxes are among the candidates."""
+        chosen = []
+        for boxes, target in zip(proposals, targets, strict=True):
+            candidates = torch.cat([boxes, target["boxes"]])
+            if len(target["boxes"]):
+                match = self.matcher(box_iou(target["boxes"], candidates))
+            else:
+                match = candidates.new_full((len(candidates),), Matcher.BELOW_LOW_THRESHOLD).long()
+            label = torch.where(match >= 0, 1.0, torch.where(match == -1, 0.0, -1.0))
+            ignored = target.get("ignored")
+            if ignored is not None and len(ignored):
+                near = box_iou(candidates, ignored).amax(dim=1) >= IGNORE_IOU
+                label = torch.where(near & (label == 0), -1.0, label)
+            positive, negative = (mask[0].bool() for mask in self.sampler([label]))
+            keep = torch.where(positive | negative)[0]
+            index = match[keep].clamp(min=0)
+            chosen.append(
+                SampledRegions(
+                    candidates[keep],
+                    label[keep] == 1,
+                    _take(target["person_ids"], index, fill=-1),
+                    _take(target["boxes"], index, fill=0),
+                )
+            )
+        return chosen
+
+    def losses(self, feature_map: Tensor, sampled: list[SampledRegions]) -> dict[str, Tensor]:
+        """Detection, box and identity loss of the sampled regions."""
+        boxes = [part.boxes for part in sampled]
+        deltas, logits, embeddings = self.describe(self.pool(feature_map, boxes))
+        is_person = torch.cat([part.is_person for part in sampled])
+        targets = torch.cat(self.coder.encode([part.matched for part in sampled], boxes))
+        box_loss = functional.smooth_l1_loss(
+            deltas[is_person], targets[is_person], beta=1.0, reduction="sum"
+        )
+        person_ids = torch.cat([part.person_ids for part in sampled])
+        return {
+            "loss_detection": functional.binary_cross_entropy_with_logits(
+                logits, is_person.to(logits)
+            ),
+            "loss_box_reg": box_loss / len(is_person),
+            "loss_reid": self.reid_loss(embeddings[is_person], person_ids[is_person]),
+        }
+
+    def detect(
+        self, feature_map: Tensor, proposals: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [N, 4] in pixels of the resized image, scores [N] and unit embeddings [N, D]."""
+        deltas, logits, embeddings = self.describe(self.pool(feature_map, [proposals]))
+        boxes = clip_boxes_to_image(self.coder.decode_single(deltas, proposals), size)
+        scores = logits.sigmoid()
+        good = torch.where(scores > self.rule.score_threshold)[0]
+        good = good[remove_small_boxes(boxes[good], MIN_DETECTION_SIDE)]
+        kept = good[nms(boxes[good], scores[good], self.rule.nms_iou)]
+        kept = kept[: self.rule.max_per_scene]
+        return boxes[kept], scores[kept], embeddings[kept]
+
+
+def _take(rows: Tensor, index: Tensor, *, fill: int) -> Tensor:
+    """Rows at indices; of an empty tensor as many filled rows."""
+    if len(rows):
+        return rows[index]
+    return rows.new_full((len(index), *rows.shape[1:]), fill)
+
+
+def _box_regressor(channels: int) -> nn.Sequential:
+    linear, norm = nn.Linear(channels, 4), nn.BatchNorm1d(4)
+    for weight in (linear.weight, norm.weight):
+        nn.init.normal_(weight, std=0.01)
+    for bias in (linear.bias, norm.bias):
+        nn.init.zeros_(bias)
+    return nn.Sequential(linear, norm)

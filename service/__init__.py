@@ -1,0 +1,1 @@
+"""The running parts: the HTTP service and the training command."""

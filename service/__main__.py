@@ -1,0 +1,115 @@
+"""python -m service: serve the gallery over HTTP until SIGTERM or SIGINT."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from models.detector import Detector
+from models.errors import PersonSearchError
+from service.app import create_app
+from service.settings import Settings, SettingsError
+
+WRONG_SETTINGS = 2
+CANNOT_START = 1
+
+
+class Server(uvicorn.Server):
+    """uvicorn, ending as services should: exit code 0 after a signal, and at once after two."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_s: float) -> None:
+        super().__init__(config)
+        self._application = app
+        self._drain_s = drain_s
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but without raising the signals again at the end."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.signal(each, self.handle_exit) for each in signals}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: finish what runs. Second: now."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Give running work its time; then what still waits is answered 503 shutting_down."""
+        worker = self._application.state.parts.worker
+        timer = asyncio.get_running_loop().call_later(self._drain_s, worker.refuse)
+        await super().shutdown(sockets)
+        timer.cancel()
+
+
+async def serve(settings: Settings, detector: Detector | None = None) -> None:
+    """Open everything, serve, close everything."""
+    app = create_app(settings, detector)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        lifespan="off",  # entered here, so that what hinders the start is one clear line
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(settings.drain_s) + 4,
+    )
+    async with app.router.lifespan_context(app):
+        logging.getLogger("service").info(
+            "listening on http://%s:%d, documentation at /docs", settings.host, settings.port
+        )
+        await Server(config, app, drain_s=settings.drain_s).serve()
+
+
+def main(arguments: list[str] | None = None, detector: Detector | None = None) -> int:
+    """Run; the exit code is 0 after a signal, 2 for wrong settings, 1 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default 8000)")
+    parser.add_argument("--data-dir", help="where the gallery is kept (default ./data)")
+    parser.add_argument("--model", help="model directory (default: the one in the package)")
+    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
+    try:
+        settings = Settings(**given)
+        settings.read_keys()
+    except ValidationError as error:
+        for each in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(step) for step in each["loc"]) or "settings"
+            print(f"error: {name}: {each['msg']}", file=sys.stderr)
+        return WRONG_SETTINGS
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_SETTINGS
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        asyncio.run(serve(settings, detector))
+    except PersonSearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CANNOT_START
+    except OSError as error:
+        print(f"error: {settings.data_dir}: {error}", file=sys.stderr)
+        return CANNOT_START
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The application: routes, errors and the edge around them, wired to one gallery."""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import compile_path
+
+from models.detector import Detector
+from models.errors import PersonSearchError
+from service import routes, system
+from service.edge import Edge, logger
+from service.errors import (
+    PROBLEMS,
+    RequestError,
+    parameter_error,
+    problem,
+    problem_response,
+)
+from service.metrics import Metrics
+from service.parts import open_parts, service_version
+from service.routes import AllItemsFailedError
+from service.schemas import DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest
+from service.settings import Settings
+
+DESCRIPTION = """\
+Find a person among whole scene images. Boxes are pixels of the upright image (after EXIF), origin
+top left, x2 and y2 exclusive. `score` = `detection_score` × `similarity` ranks the hits; it is no
+probability. Errors are RFC 9457 problem documents; `/docs/problems/{code}` explains each code."""
+
+
+def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Nothing is loaded or opened before the application starts (its lifespan): then the model, unless
+    a detector is given, and the gallery, until it stops.
+    """
+    settings = settings or Settings()
+    metrics = Metrics()
+    open_to_all = settings.api_keys is None and settings.api_keys_file is None
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            parts = open_parts(settings, detector, metrics)
+            app.state.parts = await anyio.to_thread.run_sync(stack.enter_context, parts)
+            yield
+
+    app = FastAPI(
+        title="Person search",
+        version=service_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(routes.router)
+    app.include_router(system.router)
+    app.add_middleware(
+        Edge,
+        metrics=metrics,
+        max_body_bytes=settings.request_max_bytes,
+        loopback_only=open_to_all,
+    )
+    app.add_exception_handler(PersonSearchError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _answer(request: Request, raised: Exception) -> JSONResponse:
+    """Every error as a problem document."""
+    headers: dict[str, str] = {}
+    if isinstance(raised, PersonSearchError):
+        error = raised
+        kind = PROBLEMS[error.code]
+        if kind.status >= 500 and not kind.told:
+            logger.error("%s: %s", error.code, error, exc_info=error)
+    elif isinstance(raised, RequestValidationError):
+        error = parameter_error(raised)
+    else:
+        assert isinstance(raised, HTTPException)
+        error = _routing_error(request, raised.status_code)
+    if isinstance(error, RequestError):
+        headers = error.headers
+    content = problem(
+        error,
+        instance=request.url.path,
+        request_id=request.scope["state"]["request_id"],
+    )
+    if isinstance(error, AllItemsFailedError):
+        content["results"] = error.results
+    request.app.state.parts.metrics.problems.labels(error.code).inc()
+    return problem_response(content, headers)
+
+
+def _routing_error(request: Request, status: int) -> RequestError:
+    if status == 405:
+        methods = _methods(request.app, request.url.path)
+        return RequestError(
+            "method_not_allowed",
+            f"Allowed here: {', '.join(methods)}.",
+            headers={"Allow": ", ".join(methods)},
+        )
+    if status == 404:
+        return RequestError("not_found", "There is no such path.")
+    return RequestError("malformed_body", "The request cannot be read.")
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Methods of all routes on a path."""
+    found: set[str] = {"GET"} if path == "/" else set()
+    for template, operations in app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in operations}
+    return sorted(found)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the bodies that routes read themselves, and problems as errors."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, own = models_json_schema(
+        [
+            (model, "validation")
+            for model in (DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest)
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name, schema in own["$defs"].items():
+        schemas.setdefault(name, schema)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    failed = {
+        "description": "A problem (RFC 9457)",
+        "content": {"application/problem+json": {"schema": routes.reference("Problem")}},
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = failed
+    app.openapi_schema = document
+    return document

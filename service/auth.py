@@ -1,0 +1,46 @@
+"""Who may use which route. A route names its scope once, in its OpenAPI entry."""
+
+from typing import Any, cast
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from service.errors import RequestError
+from service.settings import SCOPES, ApiKey, find_key
+
+PUBLIC = "public"
+SCOPE_FIELD = "x-required-scope"
+
+
+def route_scope(scope: str) -> dict[str, Any]:
+    """What a route puts into its `openapi_extra`."""
+    assert scope in (*SCOPES, PUBLIC)
+    security: list[dict[str, list[str]]] = [] if scope == PUBLIC else [{"key": []}]
+    return {SCOPE_FIELD: scope, "security": security}
+
+
+def authorize(request: Request) -> None:
+    """Let a request pass when its key allows the route's scope; runs before anything is read.
+
+    Raises:
+        RequestError: unauthenticated or insufficient_scope.
+    """
+    route = cast(APIRoute, request.scope["route"])
+    check_scope(request, (route.openapi_extra or {})[SCOPE_FIELD])
+
+
+def check_scope(request: Request, scope: str) -> None:
+    """The same for a scope that depends on the request.
+
+    Raises:
+        RequestError: unauthenticated or insufficient_scope.
+    """
+    keys: tuple[ApiKey, ...] = request.app.state.parts.keys
+    if scope == PUBLIC or not keys:
+        return
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    key = find_key(keys, secret.strip()) if kind.lower() == "bearer" else None
+    if key is None:
+        raise RequestError("unauthenticated", "Send Authorization: Bearer with a valid secret.")
+    if not key.allows(scope):
+        raise RequestError("insufficient_scope", f"The key does not have the scope {scope}.")

@@ -1,0 +1,266 @@
+"""What goes wrong, as HTTP says it: one table, one shape (RFC 9457 problem details)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from starlette.responses import JSONResponse
+
+from models.errors import PersonSearchError
+
+TYPE_PREFIX = "urn:person-search:problem:"
+MAX_LISTED_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """What all problems with one code have in common.
+
+    Attributes:
+        status: of the response.
+        title: a short sentence.
+        help: what the caller can do, for the page about the problem.
+        retryable: whether the same request may succeed later.
+        told: whether the error's own message is for the caller; it is not when it is about
+            files and faults of this machine, or repeats what was sent.
+    """
+
+    status: int
+    title: str
+    help: str
+    retryable: bool = False
+    told: bool = True
+
+
+PROBLEMS: dict[str, ProblemKind] = {
+    "malformed_body": ProblemKind(
+        400, "Body is not readable", "Send one JSON document in UTF-8, each name once."
+    ),
+    "malformed_multipart": ProblemKind(
+        400, "Multipart body is not readable", "Send multipart/form-data as curl -F does."
+    ),
+    "invalid_cursor": ProblemKind(
+        400, "Cursor is not valid", "Use next_cursor of the page before, with the same filters."
+    ),
+    "unauthenticated": ProblemKind(
+        401, "An API key is needed", "Send the header Authorization: Bearer with your secret."
+    ),
+    "insufficient_scope": ProblemKind(
+        403, "The API key does not allow this", "Use a key whose scopes name this kind of work."
+    ),
+    "foreign_origin": ProblemKind(
+        403,
+        "Request comes from another site",
+        "Without API keys, only requests for this machine's own address are answered.",
+    ),
+    "not_found": ProblemKind(404, "Not found", "Check the path and the id."),
+    "method_not_allowed": ProblemKind(
+        405, "Method is not allowed here", "The Allow header lists the methods."
+    ),
+    "duplicate_image": ProblemKind(
+        409, "Image is stored already", "Leave on_duplicate out to get the stored record."
+    ),
+    "external_id_conflict": ProblemKind(
+        409,
+        "External id is taken",
+        "Another image has this external_id; choose another.",
+        told=False,
+    ),
+    "precondition_failed": ProblemKind(
+        412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
+    ),
+    "body_too_large": ProblemKind(
+        413, "Body is too large", "Send less in one request; limits are in GET /version."
+    ),
+    "image_too_large": ProblemKind(413, "Image file is too large", "Compress the image."),
+    "image_too_many_pixels": ProblemKind(
+        413, "Image has too many pixels", "Make the image smaller."
+    ),
+    "too_many_files": ProblemKind(
+        413, "Too many files", "Spread the files over several requests."
+    ),
+    "unsupported_media_type": ProblemKind(
+        415, "Media type is not supported", "Send the media type that the message names."
+    ),
+    "unsupported_image_format": ProblemKind(
+        415, "Image format is not supported", "Send JPEG, PNG, WebP or AVIF."
+    ),
+    "validation_failed": ProblemKind(
+        422, "Request is not valid", "Each entry of errors names a place and what is wrong."
+    ),
+    "image_corrupt": ProblemKind(422, "Image is corrupt", "Check that it opens in a viewer."),
+    "image_truncated": ProblemKind(
+        422, "Image ends too early", "The file was cut off; copy it again."
+    ),
+    "image_too_small": ProblemKind(422, "Image is too small", "Send a larger picture."),
+    "box_outside_image": ProblemKind(
+        422,
+        "Box does not fit the image",
+        "Boxes are pixels of the upright picture: x1 < x2, y1 < y2, inside it.",
+    ),
+    "no_person_in_query": ProblemKind(
+        422, "No person was found in the query", "Send a box around the person."
+    ),
+    "all_items_failed": ProblemKind(
+        422, "None of the files could be added", "Each entry of results says why."
+    ),
+    "internal": ProblemKind(
+        500,
+        "Internal error",
+        "A fault of the service: its log has more under the request id.",
+        told=False,
+    ),
+    "dataset": ProblemKind(500, "Dataset cannot be read", "See the service's log.", told=False),
+    "gallery": ProblemKind(500, "Gallery failed", "See the service's log.", told=False),
+    "gallery_damaged": ProblemKind(
+        500, "Gallery is damaged", "See the service's log; restore a copy.", told=False
+    ),
+    "model_file": ProblemKind(
+        503, "Model file cannot be used", "See the service's log.", told=False
+    ),
+    "settings": ProblemKind(503, "Settings are wrong", "See the service's log.", told=False),
+    "gallery_locked": ProblemKind(
+        503, "Gallery is used by another program", "Stop the other program.", True, told=False
+    ),
+    "gallery_mismatch": ProblemKind(
+        503,
+        "Gallery belongs to another model",
+        "Use the model that made the gallery, or a new data directory.",
+        told=False,
+    ),
+    "not_ready": ProblemKind(503, "Service is not ready", "Try again soon.", retryable=True),
+    "overloaded": ProblemKind(
+        503, "Too much work is waiting", "Try again after Retry-After seconds.", retryable=True
+    ),
+    "shutting_down": ProblemKind(
+        503, "Service is shutting down", "Try again soon.", retryable=True
+    ),
+    "deadline_exceeded": ProblemKind(
+        504, "Request took too long", "Try again, or with less in one request.", retryable=True
+    ),
+    "insufficient_storage": ProblemKind(
+        507, "Disk is full", "Free space; search and delete go on meanwhile.", retryable=True
+    ),
+}  # fmt: skip
+RETRY_AFTER_S = {"overloaded": 1, "not_ready": 1, "shutting_down": 5, "deadline_exceeded": 1}
+
+
+class RequestError(PersonSearchError):
+    """A request that cannot be answered; its code is one of PROBLEMS.
+
+    Attributes:
+        headers: to send with the answer.
+        errors: what is wrong where, as `validation_failed` lists it.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        limits: Mapping[str, int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        super().__init__(message, limits=limits)
+        self.code = code
+        self.headers = dict(headers or {})
+        self.errors = [dict(error) for error in errors]
+
+
+class OverloadedError(PersonSearchError):
+    """The queue is full."""
+
+    code = "overloaded"
+
+
+class DeadlineError(PersonSearchError):
+    """The work was not done in time."""
+
+    code = "deadline_exceeded"
+
+
+class ShuttingDownError(PersonSearchError):
+    """The service takes no more work."""
+
+    code = "shutting_down"
+
+
+def problem(error: PersonSearchError, *, instance: str, request_id: str) -> dict[str, Any]:
+    """The problem document of an error. It never repeats what the caller sent."""
+    kind = PROBLEMS[error.code]
+    content: dict[str, Any] = {
+        "type": TYPE_PREFIX + error.code.replace("_", "-"),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": str(error) if kind.told else kind.help,
+        "instance": instance,
+        "code": error.code,
+        "retryable": kind.retryable,
+        "request_id": request_id,
+    }
+    if isinstance(error, RequestError) and error.errors:
+        content["errors"] = error.errors
+    if error.limits:
+        content["limits"] = error.limits
+    return content
+
+
+def problem_response(
+    content: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """A problem document as a response, with the headers that its code asks for."""
+    all_headers = dict(headers or {})
+    if content["code"] in RETRY_AFTER_S:
+        all_headers["Retry-After"] = str(RETRY_AFTER_S[content["code"]])
+    if content["status"] == 401:
+        all_headers["WWW-Authenticate"] = 'Bearer realm="person-search"'
+    return JSONResponse(
+        _encodable(content),
+        status_code=content["status"],
+        headers=all_headers,
+        media_type="application/problem+json",
+    )
+
+
+def validation_error(errors: Sequence[ErrorDetails | Mapping[str, Any]]) -> RequestError:
+    """One RequestError of pydantic's list; places and reasons, no values."""
+    if any(error["type"] == "json_invalid" for error in errors):
+        return RequestError("malformed_body", "The body is not one valid JSON document.")
+    listed = [
+        {
+            "pointer": _pointer(error["loc"]),
+            "code": str(error["type"]),
+            "message": str(error["msg"]).removeprefix("Value error, ")[:300],
+        }
+        for error in errors[:MAX_LISTED_ERRORS]
+    ]
+    first = listed[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return RequestError(
+        "validation_failed", f"{first['pointer']}: {first['message']}{more}", errors=listed
+    )
+
+
+def parameter_error(error: RequestValidationError) -> RequestError:
+    """The same for query and path parameters; their places start with query or path."""
+    return validation_error(error.errors())
+
+
+def _pointer(location: Sequence[int | str]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    steps = (str(step).replace("~", "~0").replace("/", "~1")[:100] for step in location)
+    return "".join(f"/{step}" for step in steps)
+
+
+def _encodable(value: Any) -> Any:
+    """Text that UTF-8 can hold: no lone surrogates."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_encodable(k): _encodable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value

@@ -1,0 +1,152 @@
+"""What a running service is made of, put together once and closed in order."""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from indexer.errors import StorageFullError
+from indexer.gallery import Gallery
+from models.detector import Detector, OnnxDetector
+from service.metrics import Metrics
+from service.search import PersonSearch
+from service.settings import ApiKey, Settings
+from service.worker import Lane, Worker
+
+DECODED_AT_ONCE = 2
+DISK_FLOOR_SHARE = 0.05
+WARM_UP_SIZES = ((480, 640), (640, 480))
+
+logger = logging.getLogger("service")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that routes use.
+
+    Attributes:
+        patching: held while an image's metadata is compared and changed.
+        decoding: bounds how many pictures are decoded at once outside the worker.
+    """
+
+    settings: Settings
+    keys: tuple[ApiKey, ...]
+    detector: Detector
+    gallery: Gallery
+    worker: Worker
+    search: PersonSearch
+    metrics: Metrics
+    started_at: float = field(default_factory=time.monotonic)
+    patching: threading.Lock = field(default_factory=threading.Lock)
+    decoding: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(DECODED_AT_ONCE)
+    )
+
+    @property
+    def index(self) -> dict[str, str]:
+        """The model behind the embeddings, as responses name it."""
+        card = self.detector.card
+        return {"model": card.name, "model_sha256": card.fingerprint}
+
+    def free_disk(self) -> tuple[int, int]:
+        """Bytes free where the gallery is, and how many must stay free for writes to go on."""
+        usage = shutil.disk_usage(self.settings.data_dir)
+        floor = min(self.settings.disk_floor_mib * 2**20, int(usage.total * DISK_FLOOR_SHARE))
+        return usage.free, floor
+
+    def check_disk(self) -> None:
+        """Refuse writes on a full disk.
+
+        Raises:
+            StorageFullError: less is free than the floor.
+        """
+        free, floor = self.free_disk()
+        if free < floor:
+            raise StorageFullError(
+                f"{free // 2**20} MiB are free on the disk; writes need {floor // 2**20} MiB."
+            )
+
+    def checks(self) -> dict[str, dict[str, object]]:
+        """What readiness depends on, each with "ok"."""
+        stats = self.gallery.stats()
+        free, floor = self.free_disk()
+        return {
+            "model": {"ok": self.worker.alive, "name": self.detector.card.name},
+            "index": {
+                "ok": stats.index_change == stats.last_change,
+                "done": stats.index_change,
+                "total": stats.last_change,
+            },
+            "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
+        }
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Numbers of the moment, for /metrics."""
+        stats = self.gallery.stats()
+        prefix = "person_search_"
+        return {
+            f"{prefix}images": ("Images stored.", stats.scenes),
+            f"{prefix}detections": ("Detections stored.", stats.detections),
+            f"{prefix}originals_bytes": ("Size of the stored files.", stats.originals_bytes),
+            f"{prefix}index_lag": (
+                "Committed changes that the index does not hold yet.",
+                stats.last_change - stats.index_change,
+            ),
+            f"{prefix}search_waiting": ("Searches waiting.", self.worker.waiting(Lane.SEARCH)),
+            f"{prefix}ingest_waiting": ("Images waiting.", self.worker.waiting(Lane.INGEST)),
+            f"{prefix}disk_free_bytes": ("Free space for the gallery.", self.free_disk()[0]),
+        }
+
+
+@contextmanager
+def open_parts(settings: Settings, detector: Detector | None, metrics: Metrics) -> Iterator[Parts]:
+    """Load the model, open the gallery, run one inference; close all at the end.
+
+    Raises:
+        PersonSearchError: of settings, model or gallery, with a message for who starts this.
+        OSError: the data directory cannot be used.
+    """
+    keys = settings.read_keys()
+    if detector is None:
+        detector = OnnxDetector(settings.model, threads=settings.threads, device=settings.device)
+    card = detector.card
+    with Gallery.open_(
+        settings.data_dir,
+        model_name=card.name,
+        model_fingerprint=card.fingerprint,
+        embedding_dim=card.embedding_dim,
+        model_path=settings.model,
+        engine=settings.engine,
+    ) as gallery:
+        worker = Worker(search_max=settings.search_queue_max, ingest_max=settings.ingest_queue_max)
+        try:
+            worker.submit(Lane.SEARCH, lambda: warm_up(detector)).result()
+            search = PersonSearch(detector, gallery, limits=settings.image_limits)
+            parts = Parts(settings, keys, detector, gallery, worker, search, metrics)
+            metrics.watch(parts.gauges)
+            logger.info("ready: model %s, %d images", card.name, gallery.count())
+            yield parts
+        finally:
+            worker.close()
+
+
+def warm_up(detector: Detector) -> None:
+    """Run every graph once, so that the first request does not pay for it."""
+    for height, width in WARM_UP_SIZES:
+        picture = np.full((height, width, 3), 127, np.uint8)
+        detector.detect([picture])
+    detector.embed_crop(picture)
+
+
+def service_version() -> str:
+    """Of the installed package; "unknown" when it runs from a folder without being installed."""
+    try:
+        return version("nae-search")
+    except PackageNotFoundError:
+        return "unknown"

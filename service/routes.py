@@ -1,0 +1,661 @@
+"""The routes about pictures and people: translate, call, translate back. No arithmetic here."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, BinaryIO, TypeVar, cast
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.datastructures import UploadFile
+
+from indexer.errors import SceneNotFoundError
+from indexer.ids import new_id
+from indexer.ingest import index_scene
+from indexer.records import StoredDetection, StoredScene
+from models.detector import Detector
+from models.errors import ImageTooLargeError, PersonSearchError
+from models.image import read_image
+from service.auth import authorize, check_scope, route_scope
+from service.errors import PROBLEMS, DeadlineError, RequestError, problem
+from service.parts import Parts
+from service.pictures import crop_jpeg, thumbnail_jpeg, upright_jpeg
+from service.schemas import (
+    AddedImage,
+    AddedImages,
+    Box,
+    ContentQuery,
+    Deleted,
+    DeleteImages,
+    DetectedPeople,
+    Detection,
+    DetectionRecord,
+    Embedding,
+    FailedImage,
+    Hit,
+    ImageDetection,
+    ImageMetadata,
+    ImagePage,
+    ImageRecord,
+    ListQuery,
+    MetadataPatch,
+    SearchedIndex,
+    SearchRequest,
+    SearchResponse,
+    ThumbnailQuery,
+    UploadQuery,
+    UsedQuery,
+    image_record,
+    metadata_bytes,
+)
+from service.search import now, used_box
+from service.uploads import (
+    Form,
+    check,
+    deadline_of,
+    media_type,
+    parse_json,
+    read_form,
+    read_json,
+    while_connected,
+)
+from service.worker import Done, Lane
+
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
+PICTURE_HEADERS = {
+    "Cache-Control": "private, max-age=3600",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Content-Disposition": "inline",
+}
+T = TypeVar("T")
+FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+router = APIRouter(dependencies=[Depends(authorize)])
+
+
+def the_parts(request: Request) -> Parts:
+    """What the running service is made of."""
+    return cast(Parts, request.app.state.parts)
+
+
+PartsOf = Annotated[Parts, Depends(the_parts)]
+
+
+def multipart_body(images: int, document: str | None = None, schema: Any = None) -> dict[str, Any]:
+    """The OpenAPI media type of a form with up to so many `image` files and a JSON part."""
+    image: dict[str, Any] = (
+        FILE
+        if images == 1
+        else {"anyOf": [FILE, {"type": "array", "items": FILE, "minItems": 1, "maxItems": images}]}
+    )
+    properties = {"image": image, **({document: schema} if document else {})}
+    required = ["image"] if document != "request" else []
+    form = {"type": "object", "properties": properties, "required": required}
+    return {"multipart/form-data": {"schema": form}}
+
+
+def reference(name: str) -> dict[str, str]:
+    """A reference to a schema of the OpenAPI document."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def json_body(name: str, media: str = "application/json") -> dict[str, Any]:
+    """The OpenAPI media type of a JSON body."""
+    return {media: {"schema": reference(name)}}
+
+
+def body(*contents: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI part of a route that reads its own body."""
+    merged = {media: schema for content in contents for media, schema in content.items()}
+    return {"requestBody": {"required": True, "content": merged}}
+
+
+IMAGES_BODY = multipart_body(
+    32,
+    "metadata",
+    {
+        "anyOf": [
+            reference("ImageMetadata"),
+            {"type": "array", "items": reference("ImageMetadata")},
+        ],
+        "contentMediaType": "application/json",
+    },
+)
+
+
+# --- adding
+
+
+@router.post(
+    "/gallery/images",
+    summary="Add images to the gallery",
+    status_code=201,
+    response_model=AddedImage | AddedImages,
+    response_model_exclude_unset=True,
+    responses={200: {"model": AddedImage | AddedImages, "description": "Stored before, or many"}},
+    openapi_extra=route_scope("ingest") | body(IMAGES_BODY),
+)
+async def add_images(
+    request: Request, response: Response, query: Annotated[UploadQuery, Query()], parts: PartsOf
+) -> Any:
+    """One new file: 201. Stored before, byte for byte: 200 and the record. Several files: 200
+    and one entry for each, in order; a failed file does not disturb its neighbours. An image in
+    which nobody is found is stored like any other, with an empty list of detections. When the
+    answer is here, the image is on disk and every search that starts now sees it."""
+    settings = parts.settings
+    deadline_s = deadline_of(request, settings.ingest_deadline_s)
+    ends_at = time.monotonic() + deadline_s
+    async with read_form(
+        request, document="metadata", max_files=settings.request_max_files, deadline_s=deadline_s
+    ) as form:
+        metadata = await anyio.to_thread.run_sync(partial(_metadata, form, parts))
+        parts.check_disk()
+
+        async def add_all() -> list[AddedImage | PersonSearchError]:
+            results: list[AddedImage | PersonSearchError] = []
+            for upload, about in zip(form.images, metadata, strict=True):
+                try:
+                    results.append(
+                        await _add_one(
+                            upload, about, query.on_duplicate, parts, ends_at - time.monotonic()
+                        )
+                    )
+                except PersonSearchError as error:
+                    results.append(error)
+            return results
+
+        results = await while_connected(request, add_all())
+    errors = [result for result in results if isinstance(result, PersonSearchError)]
+    if len(results) == 1 or (
+        len(errors) == len(results) and all(PROBLEMS[error.code].retryable for error in errors)
+    ):
+        if errors:
+            raise errors[-1]
+        added = cast(AddedImage, results[0])
+        response.status_code = 201 if added.status == "created" else 200
+        if added.status == "created":
+            response.headers["Location"] = f"/gallery/images/{added.id}"
+        return added
+    entries = [_entry(result, request) for result in results]
+    if len(errors) == len(results):
+        raise AllItemsFailedError(entries)
+    response.status_code = 200
+    return AddedImages(results=entries)
+
+
+class AllItemsFailedError(RequestError):
+    """No file of several could be added; results says why, for each."""
+
+    def __init__(self, results: Sequence[AddedImage | FailedImage]) -> None:
+        super().__init__("all_items_failed", f"All {len(results)} files failed; see results.")
+        self.results = [entry.model_dump(mode="json") for entry in results]
+
+
+async def _add_one(
+    upload: UploadFile, about: ImageMetadata, on_duplicate: str, parts: Parts, remaining_s: float
+) -> AddedImage:
+    limit = parts.settings.image_max_bytes
+    if (upload.size or 0) > limit:
+        raise ImageTooLargeError(
+            f"{upload.size} bytes; the limit is {limit}.", limits={"max_bytes": limit}
+        )
+    if remaining_s <= 0:
+        raise DeadlineError("No time was left for this file.")
+    detector = TimedDetector(parts.detector)
+    done = await run_in_lane(
+        parts,
+        Lane.INGEST,
+        lambda: index_scene(
+            upload.file.read(),
+            detector,
+            parts.gallery,
+            limits=parts.settings.image_limits,
+            external_id=about.external_id,
+            camera_id=about.camera_id,
+            captured_at=about.captured_at,
+            tags=tuple(about.tags),
+            attributes=about.attributes,
+        ),
+        remaining_s,
+    )
+    added = done.value
+    if not added.created and on_duplicate == "error":
+        raise RequestError("duplicate_image", f"The same bytes are stored as {added.scene.id}.")
+    return AddedImage(
+        **image_record(added.scene),
+        status="created" if added.created else "duplicate",
+        index=cast(Any, parts.index),
+        timings_ms=detector.timings(done.queue_ms, done.run_ms),
+    )
+
+
+def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
+    """What the metadata part says, for each image."""
+    count = len(form.images)
+    if not count:
+        raise RequestError(
+            "validation_failed", "/image: send at least one file: curl -F image=@picture.jpg"
+        )
+    if form.document is None:
+        return [ImageMetadata()] * count
+    if form.document.lstrip()[:1] == b"[":
+        metadata = parse_json(list[ImageMetadata], form.document)
+    else:
+        metadata = [parse_json(ImageMetadata, form.document)]
+    if len(metadata) != count:
+        raise RequestError(
+            "validation_failed",
+            f"/metadata: {count} images were sent, but metadata for {len(metadata)}.",
+        )
+    for about in metadata:
+        _check_metadata_size(about, parts)
+    return cast(list[ImageMetadata], metadata)
+
+
+def _check_metadata_size(about: ImageMetadata, parts: Parts) -> None:
+    limit = parts.settings.metadata_max_bytes
+    if metadata_bytes(about) > limit:
+        raise RequestError(
+            "validation_failed",
+            f"/metadata: more than {limit} bytes for one image.",
+            limits={"metadata_max_bytes": limit},
+        )
+
+
+def _entry(result: AddedImage | PersonSearchError, request: Request) -> AddedImage | FailedImage:
+    if isinstance(result, AddedImage):
+        return result
+    document = problem(
+        result, instance=request.url.path, request_id=request.scope["state"]["request_id"]
+    )
+    return FailedImage(status="failed", problem=document)
+
+
+class TimedDetector:
+    """A detector that remembers when it ran."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.card = detector.card
+        self.embed = detector.embed
+        self.embed_crop = detector.embed_crop
+        self._detector = detector
+        self._times: list[float] = []
+
+    def detect(self, images: Sequence[Any]) -> list[Any]:
+        """As the detector does."""
+        self._times.append(time.monotonic())
+        found = self._detector.detect(images)
+        self._times.append(time.monotonic())
+        return found
+
+    def timings(self, queue_ms: float, run_ms: float) -> dict[str, float]:
+        """Milliseconds of waiting, of the model, and of the rest: reading and storing."""
+        infer = (self._times[-1] - self._times[0]) * 1e3 if self._times else 0.0
+        parts = {"queue": queue_ms, "infer": infer, "decode_and_store": run_ms - infer}
+        return {name: round(value, 1) for name, value in parts.items()}
+
+
+# --- the gallery
+
+
+@router.get(
+    "/gallery/images",
+    summary="List images",
+    response_model=ImagePage,
+    response_model_exclude_unset=True,
+    openapi_extra=route_scope("search"),
+)
+def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> Any:
+    """In the order in which they came."""
+    most = parts.settings.page_max_items
+    if query.limit > most:
+        raise too_many("/query/limit", most)
+    if len(query.camera_id) > parts.settings.filter_max_values:
+        raise too_many("/query/camera_id", parts.settings.filter_max_values)
+    meant = query.scene_filter()
+    page = parts.gallery.scenes(meant, limit=query.limit, cursor=query.cursor)
+    items = [ImageRecord(**image_record(scene)) for scene in page.scenes]
+    counted = {"total": parts.gallery.count(meant)} if query.count else {}
+    return ImagePage(items=items, next_cursor=page.next_cursor, **cast(Any, counted))
+
+
+@router.post(
+    "/gallery/images:delete",
+    summary="Delete images by their ids",
+    response_model=Deleted,
+    openapi_extra=route_scope("ingest") | body(json_body("DeleteImages")),
+)
+async def delete_images(request: Request, parts: PartsOf) -> Any:
+    """Ids that are not there are passed over."""
+    wanted = await read_json(request, DeleteImages, deadline_s=parts.settings.ingest_deadline_s)
+
+    def delete() -> int:
+        deleted = 0
+        for scene_id in wanted.ids:
+            try:
+                parts.gallery.remove(scene_id)
+            except SceneNotFoundError:
+                continue
+            deleted += 1
+        return deleted
+
+    return Deleted(deleted=await anyio.to_thread.run_sync(delete))
+
+
+@router.get(
+    "/gallery/images/{image_id}",
+    summary="Get an image's record",
+    response_model=ImageRecord,
+    openapi_extra=route_scope("search"),
+)
+def get_image(image_id: str, response: Response, parts: PartsOf) -> Any:
+    """With the people found in it. Its ETag goes into If-Match of a change."""
+    scene = parts.gallery.get(image_id)
+    response.headers["ETag"] = etag(scene)
+    return ImageRecord(**image_record(scene))
+
+
+@router.patch(
+    "/gallery/images/{image_id}",
+    summary="Change an image's metadata",
+    response_model=ImageRecord,
+    openapi_extra=route_scope("ingest")
+    | body(json_body("MetadataPatch", "application/merge-patch+json"), json_body("MetadataPatch"))
+    | {
+        "parameters": [
+            {"name": "If-Match", "in": "header", "schema": {"type": "string"}, "required": False}
+        ]
+    },
+)
+async def patch_image(image_id: str, request: Request, response: Response, parts: PartsOf) -> Any:
+    """A merge patch: what is named changes, null removes. Filters see it at once."""
+    changes = await read_json(request, MetadataPatch, deadline_s=parts.settings.ingest_deadline_s)
+    if_match = request.headers.get("if-match")
+
+    def patch() -> StoredScene:
+        with parts.patching:
+            stored = parts.gallery.get(image_id)
+            if if_match is not None and not _matches(if_match, etag(stored)):
+                raise RequestError("precondition_failed", "The image was changed meanwhile.")
+            new = changes.changes(stored)
+            kept = {name: getattr(stored, name) for name in ImageMetadata.model_fields}
+            _check_metadata_size(check(ImageMetadata, kept | new), parts)
+            return parts.gallery.patch(image_id, new)
+
+    scene = await anyio.to_thread.run_sync(patch)
+    response.headers["ETag"] = etag(scene)
+    return ImageRecord(**image_record(scene))
+
+
+@router.delete(
+    "/gallery/images/{image_id}",
+    summary="Delete an image",
+    status_code=204,
+    openapi_extra=route_scope("ingest"),
+)
+def delete_image(image_id: str, parts: PartsOf) -> None:
+    """Its record, its file and its detections; no search that starts later finds them."""
+    parts.gallery.remove(image_id)
+
+
+@router.get(
+    "/gallery/images/{image_id}/content",
+    summary="Get an image's picture",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_content(
+    image_id: str, request: Request, query: Annotated[ContentQuery, Query()], parts: PartsOf
+) -> Response:
+    """Upright, as JPEG, without EXIF or other metadata; or, for admins, the file as it came."""
+    if query.original:
+        check_scope(request, "admin")
+        scene = parts.gallery.get(image_id)
+        content = parts.gallery.content(image_id)
+        media = MEDIA_TYPES.get(scene.format, "application/octet-stream")
+        return Response(content, media_type=media, headers=PICTURE_HEADERS)
+    return _picture(parts, image_id, upright_jpeg)
+
+
+@router.get(
+    "/gallery/images/{image_id}/thumbnail",
+    summary="Get a small picture of an image",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_thumbnail(
+    image_id: str, query: Annotated[ThumbnailQuery, Query()], parts: PartsOf
+) -> Response:
+    """JPEG, as large as fits into a square of the size."""
+    return _picture(parts, image_id, partial(thumbnail_jpeg, size=query.size))
+
+
+@router.get(
+    "/gallery/detections/{detection_id}",
+    summary="Get a detection's record",
+    response_model=DetectionRecord,
+    openapi_extra=route_scope("search"),
+)
+def get_detection(detection_id: str, parts: PartsOf) -> Any:
+    """Where it is, and how surely a person."""
+    found = parts.gallery.detection(detection_id)
+    return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
+
+
+@router.get(
+    "/gallery/detections/{detection_id}/crop",
+    summary="Get the picture of a detection",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_crop(detection_id: str, parts: PartsOf) -> Response:
+    """JPEG of what is in its box."""
+    found: StoredDetection = parts.gallery.detection(detection_id)
+    return _picture(parts, found.scene_id, partial(crop_jpeg, box=found.box))
+
+
+@router.get(
+    "/gallery/detections/{detection_id}/embedding",
+    summary="Get a detection's embedding",
+    response_model=Embedding,
+    openapi_extra=route_scope("admin"),
+)
+def get_embedding(detection_id: str, parts: PartsOf) -> Any:
+    """Unit length; comparable only with embeddings of the same model."""
+    embedding = parts.gallery.embedding(detection_id).tolist()
+    return Embedding(detection_id=detection_id, embedding=embedding, **parts.index)
+
+
+@router.delete(
+    "/gallery/detections/{detection_id}",
+    summary="Delete a detection",
+    status_code=204,
+    openapi_extra=route_scope("ingest"),
+)
+def delete_detection(detection_id: str, parts: PartsOf) -> None:
+    """One person of an image; the image stays."""
+    parts.gallery.remove_detection(detection_id)
+
+
+# --- without storing
+
+
+@router.post(
+    "/detect",
+    summary="Find the people in a picture",
+    response_model=DetectedPeople,
+    openapi_extra=route_scope("search") | body(multipart_body(1)),
+)
+async def detect(request: Request, parts: PartsOf) -> Any:
+    """Nothing is stored."""
+    settings = parts.settings
+    deadline_s = deadline_of(request, settings.search_deadline_s)
+    async with read_form(request, document=None, max_files=1, deadline_s=deadline_s) as form:
+        if not form.images:
+            raise RequestError(
+                "validation_failed", "/image: send one file: curl -F image=@picture.jpg"
+            )
+        file = form.images[0].file
+        detector = TimedDetector(parts.detector)
+
+        def work() -> tuple[int, int, Any]:
+            image = read_image(file.read(), settings.image_limits)
+            return image.width, image.height, detector.detect([image.pixels])[0]
+
+        done = await while_connected(request, run_in_lane(parts, Lane.SEARCH, work, deadline_s))
+    width, height, people = done.value
+    timings = detector.timings(done.queue_ms, done.run_ms)
+    timings["decode"] = timings.pop("decode_and_store")
+    return DetectedPeople(
+        width=width,
+        height=height,
+        detections=[
+            Detection(box=Box.of(box), detection_score=round(score, 6))
+            for box, score in zip(people.boxes.tolist(), people.scores.tolist(), strict=True)
+        ],
+        timings_ms=timings,
+    )
+
+
+@router.post(
+    "/search",
+    summary="Search for a person",
+    response_model=SearchResponse,
+    response_model_exclude_unset=True,
+    openapi_extra=route_scope("search")
+    | body(
+        multipart_body(
+            16, "request", reference("SearchRequest") | {"contentMediaType": "application/json"}
+        ),
+        json_body("SearchRequest"),
+    ),
+)
+async def search(request: Request, parts: PartsOf) -> Any:
+    """`curl -F image=@crop.jpg …/search` looks for the person of whom the picture is a crop. A
+    JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
+    settings = parts.settings
+    deadline_s = deadline_of(request, settings.search_deadline_s)
+    kind = media_type(request)
+    if kind == "application/json":
+        wanted = await read_json(request, SearchRequest, deadline_s=deadline_s)
+        return await _search(request, wanted, [], parts, deadline_s)
+    if kind != "multipart/form-data":
+        raise RequestError(
+            "unsupported_media_type", "Send multipart/form-data with an image, or application/json."
+        )
+    async with read_form(
+        request,
+        document="request",
+        max_files=settings.search_max_queries,
+        deadline_s=deadline_s,
+    ) as form:
+        wanted = SearchRequest()
+        if form.document is not None:
+            wanted = await anyio.to_thread.run_sync(parse_json, SearchRequest, form.document)
+        files = [upload.file for upload in form.images]
+        return await _search(request, wanted, files, parts, deadline_s)
+
+
+async def _search(
+    request: Request,
+    wanted: SearchRequest,
+    files: Sequence[BinaryIO],
+    parts: Parts,
+    deadline_s: float,
+) -> SearchResponse:
+    _check_search(wanted, parts)
+    timings: dict[str, float] = {}
+    done = await while_connected(
+        request,
+        run_in_lane(
+            parts,
+            Lane.SEARCH,
+            lambda: parts.search.describe(wanted, files, timings),
+            deadline_s,
+        ),
+    )
+    people = done.value
+    as_of, started = now(), time.perf_counter()
+    ranked = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
+    timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
+    hits = []
+    for rank, found in enumerate(ranked, 1):
+        optional: dict[str, Any] = {}
+        if found.query is not None:
+            optional["matched_query"] = found.query
+        if "crop_url" in wanted.include:
+            optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
+        hits.append(Hit.of(found.hit, rank=rank, **optional))
+    return SearchResponse(
+        search_id=new_id("srch_"),
+        query=[
+            UsedQuery(
+                box=used_box(person),
+                width=person.width,
+                height=person.height,
+                warnings=person.warnings,
+            )
+            for person in people
+        ],
+        hits=hits,
+        index=SearchedIndex(**parts.index, exact=True, as_of=as_of),
+        timings_ms={name: round(value, 1) for name, value in timings.items()},
+    )
+
+
+def _check_search(wanted: SearchRequest, parts: Parts) -> None:
+    settings = parts.settings
+    if wanted.limit > settings.search_max_hits:
+        raise too_many("/limit", settings.search_max_hits)
+    if len(wanted.queries) > settings.search_max_queries:
+        raise too_many("/queries", settings.search_max_queries)
+    for place, length in wanted.filter.lists().items():
+        if length > settings.filter_max_values:
+            raise too_many(f"/filter/{place}", settings.filter_max_values)
+
+
+# --- shared
+
+
+async def run_in_lane(
+    parts: Parts, lane: Lane, work: Callable[[], T], deadline_s: float
+) -> Done[T]:
+    """Wait for work on the inference thread, and measure it."""
+    done = await parts.worker.run(lane, work, deadline_s=deadline_s)
+    parts.metrics.queue_seconds.labels(lane).observe(done.queue_ms / 1e3)
+    parts.metrics.work_seconds.labels(lane).observe(done.run_ms / 1e3)
+    return done
+
+
+def too_many(pointer: str, limit: int) -> RequestError:
+    """A number or a list is larger than a setting allows."""
+    message = f"at most {limit}"
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        limits={"max": limit},
+        errors=[{"pointer": pointer, "code": "less_than_equal", "message": message}],
+    )
+
+
+def etag(scene: StoredScene) -> str:
+    """Changes whenever the record does."""
+    record = ImageRecord(**image_record(scene)).model_dump_json()
+    return f'"{hashlib.sha256(record.encode()).hexdigest()[:32]}"'
+
+
+def _matches(if_match: str, tag: str) -> bool:
+    listed = {each.strip() for each in if_match.split(",")}
+    return "*" in listed or tag in listed
+
+
+def _picture(parts: Parts, scene_id: str, draw: Callable[..., bytes]) -> Response:
+    content = parts.gallery.content(scene_id)
+    with parts.decoding:
+        image = read_image(content, parts.settings.image_limits)
+        jpeg = draw(image.pixels)
+    return Response(jpeg, media_type="image/jpeg", headers=PICTURE_HEADERS)

@@ -1,0 +1,221 @@
+"""From pictures of a person to ranked hits."""
+
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.gallery import Gallery
+from indexer.records import GalleryHit
+from models.detector import Detector
+from models.image import ImageLimits, read_image
+from service.errors import RequestError
+from service.schemas import Box, Query, SearchRequest
+
+SMALL_QUERY_PX = (20, 40)
+
+
+@dataclass(frozen=True)
+class QueryPerson:
+    """The person of one query.
+
+    Attributes:
+        embedding: [D] float32, unit length.
+        box: in the upright picture; None where the whole picture is the person.
+        width, height: of the person, in pixels.
+        scene_ids: stored scenes that the query comes from, or is identical to.
+    """
+
+    embedding: NDArray[np.float32]
+    box: tuple[float, float, float, float] | None
+    width: float
+    height: float
+    scene_ids: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes an answer less sure."""
+        small = self.width < SMALL_QUERY_PX[0] or self.height < SMALL_QUERY_PX[1]
+        return ["small_query"] if small else []
+
+
+@dataclass(frozen=True)
+class RankedHit:
+    """A hit, and the number of the query that it is nearest to (None for their mean)."""
+
+    hit: GalleryHit
+    query: int | None
+
+
+class PersonSearch:
+    """Answers searches in one gallery. `describe` runs the model, `rank` only the index."""
+
+    def __init__(self, detector: Detector, gallery: Gallery, *, limits: ImageLimits) -> None:
+        self._detector = detector
+        self._gallery = gallery
+        self._limits = limits
+
+    def describe(
+        self, request: SearchRequest, uploads: Sequence[BinaryIO], timings: dict[str, float]
+    ) -> list[QueryPerson]:
+        """The people asked about, in order.
+
+        Args:
+            uploads: the picture files that `Query.image` counts.
+            timings: milliseconds are added to its "decode" and "infer".
+
+        Raises:
+            RequestError: a query names no picture that is there, or nobody is in it.
+            ImageError, BoxError, SceneNotFoundError, DetectionNotFoundError
+        """
+        queries = request.queries or [Query(image=i, crop=True) for i in range(len(uploads))]
+        _check_references(queries, len(uploads))
+        timings.update(decode=0.0, infer=0.0)
+        return [
+            self._describe_one(query, number, uploads, timings)
+            for number, query in enumerate(queries)
+        ]
+
+    def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> list[RankedHit]:
+        """Hits, best first; equal scores in the order of detection ids."""
+        excluded = set[str]()
+        if request.exclude_query_image:
+            excluded.update(scene_id for person in people for scene_id in person.scene_ids)
+        vectors: list[tuple[int | None, NDArray[np.float32]]]
+        if request.fusion == "mean" and len(people) > 1:
+            vectors = [(None, _mean([person.embedding for person in people]))]
+        else:
+            vectors = [(number, person.embedding) for number, person in enumerate(people)]
+        best: dict[str, RankedHit] = {}
+        for number, vector in vectors:
+            for hit in self._gallery.search(
+                vector,
+                k=request.limit,
+                filter=request.filter.scene_filter(),
+                min_score=request.min_score,
+                min_detection_score=request.min_detection_score,
+                group_by=request.group_by,
+                exclude_scene_ids=excluded,
+            ):
+                key = hit.scene.id if request.group_by == "image" else hit.detection.id
+                if key not in best or _order(hit) < _order(best[key].hit):
+                    best[key] = RankedHit(hit, number)
+        return sorted(best.values(), key=lambda ranked: _order(ranked.hit))[: request.limit]
+
+    def _describe_one(
+        self, query: Query, number: int, uploads: Sequence[BinaryIO], timings: dict[str, float]
+    ) -> QueryPerson:
+        if query.detection_id is not None:
+            return self._stored_person(query.detection_id)
+        if query.image_id is not None:
+            scene = self._gallery.get(query.image_id)
+            if query.box is None and not query.crop:
+                if not scene.detections:
+                    raise _nobody(number)
+                return self._stored_person(scene.detections[0].id)
+            content = self._gallery.content(scene.id)
+            scene_ids: tuple[str, ...] = (scene.id,)
+        else:
+            content = _content(query, number, uploads)
+            same = self._gallery.find(hashlib.sha256(content).hexdigest())
+            scene_ids = (same.id,) if same else ()
+        started = time.perf_counter()
+        image = read_image(content, self._limits)
+        decoded = time.perf_counter()
+        timings["decode"] += (decoded - started) * 1e3
+        if query.crop:
+            box = None
+            embedding = self._detector.embed_crop(image.pixels)
+        elif query.box is not None:
+            box = (query.box.x1, query.box.y1, query.box.x2, query.box.y2)
+            embedding = self._detector.embed(image.pixels, np.array([box], np.float64))[0]
+        else:
+            people = self._detector.detect([image.pixels])[0]
+            if not len(people):
+                raise _nobody(number)
+            x1, y1, x2, y2 = people.boxes[0].tolist()
+            box, embedding = (x1, y1, x2, y2), people.embeddings[0]
+        timings["infer"] += (time.perf_counter() - decoded) * 1e3
+        width, height = (image.width, image.height) if box is None else _size(box)
+        return QueryPerson(embedding, box, width, height, scene_ids)
+
+    def _stored_person(self, detection_id: str) -> QueryPerson:
+        found = self._gallery.detection(detection_id)
+        embedding = self._gallery.embedding(detection_id)
+        return QueryPerson(embedding, found.box, *_size(found.box), (found.scene_id,))
+
+
+def used_box(person: QueryPerson) -> Box | None:
+    """A query's box as responses carry it."""
+    return None if person.box is None else Box.of(person.box)
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+def _order(hit: GalleryHit) -> tuple[float, str]:
+    return -hit.score, hit.detection.id
+
+
+def _size(box: tuple[float, float, float, float]) -> tuple[float, float]:
+    x1, y1, x2, y2 = box
+    return round(x2 - x1, 2), round(y2 - y1, 2)
+
+
+def _mean(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    mean: NDArray[np.float64] = np.mean(np.stack(embeddings).astype(np.float64), axis=0)
+    length = float(np.linalg.norm(mean))
+    if length < 1e-6:
+        raise _invalid("/queries", "opposite", "the queries cancel out; use fusion max")
+    unit: NDArray[np.float32] = (mean / length).astype(np.float32)
+    return unit
+
+
+def _check_references(queries: Sequence[Query], uploads: int) -> None:
+    if not queries:
+        raise _invalid("/queries", "missing", "send an image part, or queries")
+    used = {query.image for query in queries if query.image is not None}
+    for number, query in enumerate(queries):
+        if query.image is not None and query.image >= uploads:
+            raise _invalid(
+                f"/queries/{number}/image", "no_such_part", f"{uploads} image parts were sent"
+            )
+    if len(used) < uploads:
+        raise _invalid("/queries", "unused_image", "an image part is named by no query")
+
+
+def _content(query: Query, number: int, uploads: Sequence[BinaryIO]) -> bytes:
+    if query.image is not None:
+        uploads[query.image].seek(0)
+        return uploads[query.image].read()
+    try:
+        return base64.b64decode(query.image_base64 or "", validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid(
+            f"/queries/{number}/image_base64", "base64", "must be standard base64"
+        ) from None
+
+
+def _invalid(pointer: str, code: str, message: str) -> RequestError:
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        errors=[{"pointer": pointer, "code": code, "message": message}],
+    )
+
+
+def _nobody(number: int) -> RequestError:
+    return RequestError(
+        "no_person_in_query",
+        f"Query {number}: nobody was found in the picture; send a box around the person, "
+        "or crop: true when the whole picture is the person.",
+    )

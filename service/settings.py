@@ -1,0 +1,186 @@
+"""Settings of the service: every environment variable, with the unit in its name."""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.detector import DEFAULT_MODEL
+from models.errors import PersonSearchError
+from models.image import ImageLimits
+
+SCOPES = ("search", "ingest", "admin", "metrics")
+SECRET_MIN_CHARACTERS = 16
+KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class SettingsError(PersonSearchError):
+    """The settings contradict each other; the service does not start."""
+
+    code = "settings"
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """Who may do what; the secret itself is not kept.
+
+    Attributes:
+        name: for logs.
+        scopes: of SCOPES; "admin" allows everything.
+        digest: sha256 of the secret. Secrets are random and long, so no slow hash is needed.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    digest: bytes
+
+    def allows(self, scope: str) -> bool:
+        """Whether the key may use routes of a scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Settings(BaseSettings):
+    """Read from `PERSON_SEARCH_…` environment variables; the command line overrides a few."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PERSON_SEARCH_",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; others need an API key.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    data_dir: Path = Field(Path("data"), description="Where the gallery is kept.")
+    model: Path = Field(DEFAULT_MODEL, description="Model directory: card.json and two graphs.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")
+    engine: str = Field("faiss-flat", description="Index engine of the gallery.")
+
+    api_keys: SecretStr | None = Field(
+        None, description="`name:scopes:secret`, comma between keys, plus between scopes."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with one `name:scopes:secret` a line; lines with # are skipped."
+    )
+
+    image_max_bytes: int = Field(20 * 2**20, ge=1024, description="Largest image file.")
+    image_max_pixels: int = Field(50_000_000, ge=1024, description="Most pixels of an image.")
+    image_max_side_px: int = Field(16_384, ge=32, description="Longest side of an image.")
+    image_min_side_px: int = Field(32, ge=1, description="Shortest side of an image.")
+    request_max_bytes: int = Field(64 * 2**20, ge=1024, description="Largest request body.")
+    request_max_files: int = Field(32, ge=1, le=1000, description="Most files in one request.")
+    search_max_queries: int = Field(16, ge=1, le=256, description="Most queries in one search.")
+    search_max_hits: int = Field(1000, ge=1, le=2048, description="Largest `limit` of a search.")
+    filter_max_values: int = Field(256, ge=1, description="Most values in one filter list.")
+    metadata_max_bytes: int = Field(4096, ge=64, description="Most metadata of one image.")
+    page_max_items: int = Field(500, ge=1, le=10_000, description="Largest page of a list.")
+    search_queue_max: int = Field(64, ge=1, description="Searches that may wait.")
+    ingest_queue_max: int = Field(256, ge=1, description="Images that may wait to be added.")
+    search_deadline_s: float = Field(30, gt=0, description="Longest a search may take.")
+    ingest_deadline_s: float = Field(120, gt=0, description="Longest adding images may take.")
+    drain_s: float = Field(25, gt=0, le=30, description="Time for running work after SIGTERM.")
+    disk_floor_mib: int = Field(
+        1024, ge=0, description="Free space (or 5 % of the disk, if less) kept from writes."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], NoDecode] = Field(
+        "info", description="What is logged."
+    )
+
+    @field_validator("api_keys", mode="after")
+    @classmethod
+    def _keys_are_readable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _parse_keys(value.get_secret_value().split(","))
+        return value
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.image_max_bytes > self.request_max_bytes:
+            raise ValueError("image_max_bytes must not be larger than request_max_bytes")
+        return self
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What read_image needs to know."""
+        return ImageLimits(
+            max_bytes=self.image_max_bytes,
+            max_pixels=self.image_max_pixels,
+            max_side=self.image_max_side_px,
+            min_side=self.image_min_side_px,
+        )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def read_keys(self) -> tuple[ApiKey, ...]:
+        """Keys of the variable and of the file together.
+
+        Raises:
+            SettingsError: the file cannot be read, a key is malformed, or the service would
+                listen on more than loopback without any key.
+        """
+        entries: list[str] = []
+        if self.api_keys is not None:
+            entries += self.api_keys.get_secret_value().split(",")
+        if self.api_keys_file is not None:
+            try:
+                text = self.api_keys_file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                raise SettingsError(f"cannot read {self.api_keys_file}: {reason}") from None
+            entries += [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+        try:
+            keys = _parse_keys(entries)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        if not keys and not self.is_loopback:
+            raise SettingsError(
+                f"refusing to listen on {self.host} without an API key: set "
+                "PERSON_SEARCH_API_KEYS=name:admin:secret, or listen on 127.0.0.1"
+            )
+        return keys
+
+
+def find_key(keys: tuple[ApiKey, ...], secret: str) -> ApiKey | None:
+    """The key with this secret; takes as long for a wrong secret as for a right one."""
+    digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+    found: ApiKey | None = None
+    for key in keys:
+        if hmac.compare_digest(key.digest, digest):
+            found = key
+    return found
+
+
+def _parse_keys(entries: list[str]) -> tuple[ApiKey, ...]:
+    """Keys of `name:scopes:secret` entries; messages never hold a secret."""
+    keys: list[ApiKey] = []
+    for number, entry in enumerate((e.strip() for e in entries if e.strip()), 1):
+        parts = entry.split(":", 2)
+        if len(parts) != 3:
+            raise ValueError(f"API key {number}: expected name:scopes:secret")
+        name, scopes, secret = parts[0], frozenset(parts[1].split("+")), parts[2]
+        if not KEY_NAME.fullmatch(name):
+            raise ValueError(f"API key {number}: the name may hold letters, digits, _ . and -")
+        if not scopes <= set(SCOPES):
+            raise ValueError(f"API key {number}: scopes are {', '.join(SCOPES)}, + between them")
+        if len(secret) < SECRET_MIN_CHARACTERS:
+            raise ValueError(
+                f"API key {number}: the secret needs at least {SECRET_MIN_CHARACTERS} characters"
+            )
+        keys.append(ApiKey(name, scopes, hashlib.sha256(secret.encode()).digest()))
+    if len({key.name for key in keys}) < len(keys) or len({key.digest for key in keys}) < len(keys):
+        raise ValueError("API keys: each name and each secret may stand only once")
+    return tuple(keys)

@@ -1,0 +1,102 @@
+"""A detector for tests: people are coloured blocks on grey, and colour is identity.
+
+`python -m service.tests.stub` runs the real service with it.
+"""
+
+import io
+import sys
+import threading
+
+import numpy as np
+from PIL import Image
+
+from models.detections import Detections
+from models.detector import check_boxes
+from models.model_card import DetectionRule, ModelCard
+from models.preprocess import InputRule
+from models.proposals import ProposalRule
+from service.__main__ import main
+
+DIM = 4
+GREY = 127
+COLOURS = {
+    "red": (250, 20, 20),
+    "green": (20, 250, 20),
+    "blue": (20, 20, 250),
+    "yellow": (240, 240, 10),
+}
+
+
+class StubDetector:
+    """Finds blocks that do not share a column; while `held`, work waits for the test's go."""
+
+    def __init__(self):
+        self.card = ModelCard(
+            name="stub", head="nae", backbone="resnet50", embedding_dim=DIM, roi_size=(14, 14),
+            input=InputRule(), proposals=ProposalRule(), detections=DetectionRule(),
+            score_meaning="test",
+        )  # fmt: skip
+        self.go = threading.Event()
+        self.go.set()
+        self.calls = 0
+
+    def detect(self, images):
+        self._wait()
+        return [self._detect(image) for image in images]
+
+    def embed(self, image, boxes):
+        self._wait()
+        checked = check_boxes(boxes, height=image.shape[0], width=image.shape[1])
+        return np.stack([self._describe(image, box) for box in checked])
+
+    def embed_crop(self, image):
+        self._wait()
+        return self._describe(image, (0, 0, image.shape[1], image.shape[0]))
+
+    def _wait(self):
+        self.calls += 1
+        assert self.go.wait(30)
+
+    def _detect(self, image):
+        differs = (abs(image.astype(int) - GREY) > 60).any(axis=2)
+        columns = np.flatnonzero(np.diff(differs.any(axis=0).astype(int), prepend=0, append=0))
+        boxes = []
+        for x1, x2 in columns.reshape(-1, 2):
+            rows = np.flatnonzero(differs[:, x1:x2].any(axis=1))
+            boxes.append((x1, rows[0], x2, rows[-1] + 1))
+        boxes = [box for box in boxes if box[2] - box[0] > 4 and box[3] - box[1] > 8]
+        boxes.sort(key=lambda box: box[1] - box[3])
+        embeddings = [self._describe(image, box) for box in boxes]
+        return Detections(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.linspace(0.95, 0.75, len(boxes), dtype=np.float32),
+            np.array(embeddings, np.float32).reshape(-1, DIM),
+        )
+
+    def _describe(self, image, box):
+        x1, y1, x2, y2 = (int(side) for side in box)
+        colour = image[y1:y2, x1:x2].reshape(-1, 3).mean(axis=0) - GREY
+        vector = np.array([*colour, 10], np.float32)
+        return vector / np.linalg.norm(vector)
+
+
+def picture(*people, size=(320, 240), file_format="JPEG", seed=0):
+    """A file with people: (colour name, box)."""
+    pixels = np.full((size[1], size[0], 3), GREY, np.uint8)
+    pixels[-1, -1] += np.uint8(seed)  # other bytes for the same picture; PNG keeps them
+    for colour, (x1, y1, x2, y2) in people:
+        pixels[y1:y2, x1:x2] = COLOURS[colour]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(
+        buffer, file_format, **({"quality": 95} if file_format == "JPEG" else {})
+    )
+    return buffer.getvalue()
+
+
+def crop(colour, size=(48, 96)):
+    """A file that is one person's crop."""
+    return picture((colour, (0, 0, *size)), size=size)
+
+
+if __name__ == "__main__":
+    sys.exit(main(detector=StubDetector()))

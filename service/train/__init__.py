@@ -1,0 +1,1 @@
+"""Training, exporting and checking a person search model."""

@@ -1,0 +1,217 @@
+"""Reading request bodies: bounded, off the event loop where it computes, never trusted."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import DeadlineError, RequestError, validation_error
+
+FIELD_MAX_BYTES = 256 * 2**10
+
+T = TypeVar("T")
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A multipart body: its `image` files, and one JSON part when it was sent."""
+
+    images: list[UploadFile]
+    document: bytes | None
+
+
+def media_type(request: Request) -> str:
+    """The body's media type, lower case.
+
+    Raises:
+        RequestError: the body is compressed, or in an encoding other than UTF-8.
+    """
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("unsupported_media_type", "Send the body without Content-Encoding.")
+    charset = message.get_param("charset")
+    if charset is not None and str(charset).lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise RequestError("unsupported_media_type", "Send text in UTF-8.")
+    return message.get_content_type() if request.headers.get("content-type") else ""
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, *, document: str | None, max_files: int, deadline_s: float
+) -> AsyncIterator[Form]:
+    """Receive a multipart body with `image` files; temporary files go with the context.
+
+    Args:
+        document: name of the JSON part that may come along.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    if media_type(request) != "multipart/form-data":
+        raise RequestError("unsupported_media_type", "Send multipart/form-data, as curl -F does.")
+    try:
+        async with asyncio.timeout(deadline_s):
+            # One file more than images: the JSON part may come as a file, too.
+            form = await request.form(
+                max_files=max_files + 1, max_fields=8, max_part_size=FIELD_MAX_BYTES
+            )
+    except HTTPException as error:
+        raise _form_error(str(error.detail), max_files) from None
+    except ValueError:  # names in a broken encoding
+        raise RequestError("malformed_multipart", "A part's header cannot be read.") from None
+    except TimeoutError:
+        raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+    try:
+        images: list[UploadFile] = []
+        texts: list[bytes] = []
+        for name, value in form.multi_items():
+            if name == "image" and isinstance(value, UploadFile):
+                images.append(value)
+            elif name == "image":
+                raise _part_error("image", "must be a file: curl -F image=@picture.jpg")
+            elif name != document:
+                expected = "image" if document is None else f"image and {document}"
+                raise _part_error("", f"parts are named {expected}")
+            elif isinstance(value, UploadFile):
+                texts.append(await value.read(FIELD_MAX_BYTES + 1))
+            else:
+                texts.append(value.encode("utf-8", "replace"))
+        if len(images) > max_files:
+            raise _form_error("Too many files", max_files)
+        if len(texts) > 1:
+            raise _part_error(str(document), "may stand only once")
+        if texts and len(texts[0]) > FIELD_MAX_BYTES:
+            raise _form_error("Part exceeded", max_files)
+        yield Form(images, texts[0] if texts else None)
+    finally:
+        await form.close()
+
+
+async def read_json(request: Request, kind: type[T], *, deadline_s: float) -> T:
+    """Receive and check a JSON body.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    if media_type(request) not in ("application/json", "application/merge-patch+json"):
+        raise RequestError("unsupported_media_type", "Send application/json.")
+    try:
+        async with asyncio.timeout(deadline_s):
+            body = await request.body()
+    except TimeoutError:
+        raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+    return await anyio.to_thread.run_sync(parse_json, kind, body)
+
+
+def parse_json(kind: Any, body: bytes) -> Any:
+    """A document checked against a pydantic model or type.
+
+    Raises:
+        RequestError: malformed_body when it is not one JSON document with unique names;
+            validation_failed when it does not say what it should.
+    """
+    try:
+        json.loads(body.decode(), object_pairs_hook=_unique_names)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind.model_validate_json(body)
+        return TypeAdapter(kind).validate_json(body)
+    except ValidationError as error:
+        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "malformed_body", "The body is not one valid JSON document in UTF-8, each name once."
+        ) from None
+
+
+def check(kind: type[Checked], content: Mapping[str, object]) -> Checked:
+    """A model of content that is Python values already.
+
+    Raises:
+        RequestError: validation_failed.
+    """
+    try:
+        return kind.model_validate(dict(content))
+    except ValidationError as error:
+        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work as long as the client does; the body must have been received.
+
+    Raises:
+        ClientDisconnect: the client went away; the work is cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for each in (task, watch):
+            each.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+def deadline_of(request: Request, most_s: float) -> float:
+    """The time for a request: the service's, or less when X-Timeout-Ms asks for less.
+
+    Raises:
+        RequestError: the header is not a number of milliseconds.
+    """
+    header = request.headers.get("x-timeout-ms")
+    if header is None:
+        return most_s
+    if not (header.isascii() and header.isdigit() and 0 < len(header) <= 9 and int(header) > 0):
+        raise RequestError("validation_failed", "X-Timeout-Ms: expected whole milliseconds.")
+    return min(most_s, int(header) / 1000)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice")
+    return content
+
+
+def _form_error(message: str, max_files: int) -> RequestError:
+    """Starlette tells its limits apart only by message."""
+    if message.startswith("Too many files"):
+        return RequestError(
+            "too_many_files",
+            f"More than {max_files} files in one request.",
+            limits={"max_files": max_files},
+        )
+    if message.startswith("Part exceeded"):
+        return RequestError(
+            "body_too_large",
+            f"A part that is not a file has more than {FIELD_MAX_BYTES} bytes.",
+            limits={"max_part_bytes": FIELD_MAX_BYTES},
+        )
+    return RequestError("malformed_multipart", "The multipart body cannot be read.")
+
+
+def _part_error(name: str, message: str) -> RequestError:
+    pointer = f"/{name}"
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        errors=[{"pointer": pointer, "code": "part", "message": message}],
+    )
