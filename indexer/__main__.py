@@ -1,11 +1,12 @@
 """Galleries from the command line.
 
-    python -m indexer add DIR|FILE… --gallery DIR [--model PATH] [--camera ID] [--tag T]…
-    python -m indexer search --gallery DIR IMAGE [--box X1 Y1 X2 Y2] [-k 10] [--camera ID]… [--json]
-    python -m indexer remove --gallery DIR ID…
-    python -m indexer stats --gallery DIR
-    python -m indexer rebuild --gallery DIR
+    python -m indexer add DIR|FILE… [--gallery DIR] [--model PATH] [--camera ID] [--tag T]…
+    python -m indexer search IMAGE [--box X1 Y1 X2 Y2] [-k 10] [--camera ID]… [--json]
+    python -m indexer remove ID…
+    python -m indexer stats
+    python -m indexer rebuild
 
+Each takes --gallery DIR; without it, ./data is meant, where the service keeps its own, too.
 Exit codes: 0 all done; 1 done, but some files could not be added (they are listed; everything else
 is stored); 2 not done, and why on one line; 130 interrupted (what was added stays, and the same
 command goes on from there).
@@ -122,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, help: str, *, model: bool = False) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
-        added.add_argument("--gallery", type=Path, required=True, metavar="DIR")
+        default = Path("data")
+        gallery_help = f"the gallery's directory (./{default})"
+        added.add_argument(
+            "--gallery", type=Path, default=default, metavar="DIR", help=gallery_help
+        )
         if model:
             model_help = "model directory; by default the one that the gallery was made with"
             added.add_argument("--model", type=Path, metavar="PATH", help=model_help)

@@ -2,9 +2,9 @@
 
 What survives a crash. Adding a scene goes in steps, and the process may die between any two:
 
-    1  written     the original, as a file in originals/incoming
+    1  written     the original, as a file in originals, under a passing name
     2  synced      that file is on disk
-    3  renamed     … under its SHA-256 in originals
+    3  renamed     … under its SHA-256
     4  placed      that directory is on disk
     5  inserted    scene, tags, detections, embeddings and a change number, in one open transaction
     6  committed   … on disk: from here on the scene is stored
@@ -18,17 +18,19 @@ scene:
     3  unindexed   no search that starts now finds it; after the next open neither
     4  erased      its original is deleted; if this is not reached, the next open does it
 
+On a full disk adding fails and removing goes on, in a reserve that the gallery keeps for that.
+
 The index is a cache: opening a gallery fills it from the database.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +42,12 @@ from indexer.errors import (
     GalleryError,
     GalleryMismatchError,
     SceneNotFoundError,
+    StorageFullError,
 )
-from indexer.live_index import LiveIndex, Nearest
+from indexer.live_index import LiveIndex
 from indexer.locks import DirectoryLock
 from indexer.originals import Originals, sync_directory
+from indexer.ranking import GroupBy, lowest_needed, ranked
 from indexer.records import (
     AddResult,
     GalleryHit,
@@ -55,13 +59,14 @@ from indexer.records import (
     StoredDetection,
     StoredScene,
 )
-from indexer.store import People, Snapshot, Store
+from indexer.reserve import Reserve
+from indexer.store import People, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
 
 DATABASE = "gallery.sqlite3"
-GroupBy = Literal["detection", "image"]
 EVERY_SCENE = SceneFilter()
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -83,14 +88,18 @@ class Gallery:
         engine: str,
         on_step: Callable[[str], None],
     ) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._engine = engine
         self._on_step = on_step
         self._writing = threading.RLock()
-        self._lock = DirectoryLock(directory)
+        self._closed = False
+        with _usable(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = DirectoryLock(directory)
         try:
-            self._originals = Originals(directory / "originals")
+            self._reserve = Reserve(directory / "reserve")
+            with _usable(directory):
+                self._originals = Originals(directory / "originals")
             self._store = Store(directory / DATABASE)
         except BaseException:
             self._lock.release()
@@ -101,6 +110,7 @@ class Gallery:
             self._sweep()
             self._live = self._load()
             self._stale = False
+            self._refill()
         except BaseException:
             self.close()
             raise
@@ -129,6 +139,7 @@ class Gallery:
             GalleryLockedError: when it is open already, here or in another process.
             GalleryMismatchError: when it holds another model's embeddings, or has a newer format.
             GalleryDamagedError: when what is on disk is not what was written.
+            GalleryError: when the directory cannot be used.
         """
         path = None if model_path is None else str(model_path.absolute())
         model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
@@ -148,8 +159,10 @@ class Gallery:
     def close(self) -> None:
         """Release the directory. Waits for a change in progress; searches must have ended."""
         with self._writing:
-            self._store.close()
-            self._lock.release()
+            if not self._closed:
+                self._closed = True
+                self._store.close()
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -185,6 +198,7 @@ class Gallery:
             stored = self.find(scene.sha256)
             if stored is not None:
                 return AddResult(stored, created=False)
+            self._reserve.fill()
             try:
                 self._originals.put(scene.sha256, scene.content, self._on_step)
                 self._on_step("placed")
@@ -224,19 +238,14 @@ class Gallery:
             SceneNotFoundError: when there is none.
         """
         with self._changing():
-            with self._store.write() as change:
-                removed = change.remove(scene_id)
-                if removed is None:
-                    raise _no_scene(scene_id)
-                number_of_change = change.last_change()
-                self._on_step("deleted")
+            sha256, rows, number_of_change = self._deleting(lambda: self._delete(scene_id))
             self._on_step("committed")
-            sha256, rows = removed
             with self._following():
                 self._live.remove(rows, number_of_change)
             self._on_step("unindexed")
             self._originals.remove(sha256)
             self._on_step("erased")
+            self._refill()
 
     def remove_detection(self, detection_id: str) -> None:
         """Remove one person from a scene, which stays.
@@ -245,13 +254,10 @@ class Gallery:
             DetectionNotFoundError: when there is none.
         """
         with self._changing():
-            with self._store.write() as change:
-                row = change.remove_detection(detection_id)
-                if row is None:
-                    raise _no_detection(detection_id)
-                number_of_change = change.last_change()
+            row, number_of_change = self._deleting(lambda: self._delete_detection(detection_id))
             with self._following():
                 self._live.remove(np.array([row], np.int64), number_of_change)
+            self._refill()
 
     def rebuild(self) -> None:
         """Fill a new index from the database, checking every row; searches go on meanwhile.
@@ -412,7 +418,7 @@ class Gallery:
                     min_score=min_detection_score,
                     not_rows=gone,
                 )
-                lowest = _lowest_needed(nearest, k, group_by, min_score, len(query))
+                lowest = lowest_needed(nearest, k, group_by, min_score, len(query))
                 if not nearest.all_found and nearest.similarities[-1] >= lowest:
                     wanted *= 4
                     continue
@@ -420,7 +426,7 @@ class Gallery:
                 people = list(snapshot.people(rows.tolist()))
                 missing = np.setdiff1d(rows, [row for found in people for row in found.rows])
                 if not len(missing):
-                    return _ranked(snapshot, people, query, k, group_by, min_score)
+                    return ranked(snapshot, people, query, k, group_by, min_score)
                 gone = np.concatenate([gone, missing])  # added after this snapshot, or just removed
 
     # Within
@@ -429,8 +435,38 @@ class Gallery:
     def _changing(self) -> Iterator[None]:
         """One change at a time, on an index that is not behind."""
         with self._writing:
+            if self._closed:
+                raise GalleryError(f"the gallery {self._directory} is closed")
             self._refresh()
             yield
+
+    def _delete(self, scene_id: str) -> tuple[str, NDArray[np.int64], int]:
+        """Delete from the database only: the original's SHA-256, the rows, the change's number."""
+        with self._store.write() as change:
+            removed = change.remove(scene_id)
+            if removed is None:
+                raise _no_scene(scene_id)
+            self._on_step("deleted")
+            return *removed, change.last_change()
+
+    def _delete_detection(self, detection_id: str) -> tuple[int, int]:
+        with self._store.write() as change:
+            row = change.remove_detection(detection_id)
+            if row is None:
+                raise _no_detection(detection_id)
+            return row, change.last_change()
+
+    def _deleting(self, delete: Callable[[], T]) -> T:
+        """Delete, with the reserve's space when the disk is full."""
+        try:
+            return delete()
+        except StorageFullError:
+            self._reserve.give_up()
+            return delete()
+
+    def _refill(self) -> None:
+        with suppress(StorageFullError):  # then the next add says so
+            self._reserve.fill()
 
     @contextmanager
     def _following(self) -> Iterator[None]:
@@ -526,70 +562,12 @@ def remembered_model(directory: Path) -> GalleryModel | None:
         lock.release()
 
 
-def _lowest_needed(
-    nearest: Nearest, k: int, group_by: GroupBy, min_score: float | None, dim: int
-) -> float:
-    """The similarity, as an engine computes it, below which nothing can be among the k answers.
-
-    A float32 inner product of dim terms is off by at most dim × 2⁻²⁴ for vectors of length 1, in
-    whatever order the terms are added; scaling by the score adds as much as one more term, and a
-    query may be longer than 1 by a thousandth. Rounding to 6 decimals moves a score by half of
-    1e-6.
-    """
-    error = 1.01 * (dim + 4) * 2.0**-24
-    lowest = -np.inf if min_score is None else min_score - error - 1e-6
-    leaders = nearest.similarities
-    if group_by == "image":
-        _, first = np.unique(nearest.scenes, return_index=True)
-        leaders = leaders[np.sort(first)]
-    if len(leaders) >= k:
-        lowest = max(lowest, float(leaders[k - 1]) - 2 * error - 1e-6)
-    return lowest
-
-
-def _ranked(
-    snapshot: Snapshot,
-    people: list[People],
-    query: NDArray[np.float32],
-    k: int,
-    group_by: GroupBy,
-    min_score: float | None,
-) -> list[GalleryHit]:
-    """The k best of some people, compared in double precision."""
-    found = []
-    for some in people:
-        cosines = some.detections.embeddings.astype(np.float64) @ query.astype(np.float64)
-        weighted = np.round(some.detections.scores * cosines, 6) + 0.0  # no −0.0
-        found += list(
-            zip(
-                (-weighted).tolist(),
-                some.ids,
-                cosines.tolist(),
-                some.scenes.tolist(),
-                some.detections.boxes.tolist(),
-                some.detections.scores.tolist(),
-                strict=True,
-            )
-        )
-    found.sort(key=lambda one: one[:2])
-    if min_score is not None:
-        found = [one for one in found if -one[0] >= min_score]
-    if group_by == "image":
-        first_of_scene: dict[int, Any] = {}
-        for one in found:
-            first_of_scene.setdefault(one[3], one)
-        found = list(first_of_scene.values())
-    found = found[:k]
-    scenes = snapshot.scenes_numbered({one[3] for one in found})
-    return [
-        GalleryHit(
-            StoredDetection(id, scenes[number].id, (box[0], box[1], box[2], box[3]), score),
-            scenes[number],
-            score=-negative + 0.0,
-            similarity=max(-1.0, min(1.0, cosine)),
-        )
-        for negative, id, cosine, number, box, score in found
-    ]
+@contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GalleryError(f"cannot use {directory} as a gallery: {error.strerror}") from error
 
 
 def _no_scene(id: str) -> SceneNotFoundError:

@@ -7,28 +7,27 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from indexer.errors import GalleryDamagedError, StorageFullError
+from indexer.errors import GalleryDamagedError, GalleryError, StorageFullError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Originals:
-    """A directory of 256 directories of files named by the SHA-256 of their content."""
+    """A directory of files named by the SHA-256 of their content."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
         self._directory = directory
-        self._incoming = directory / "incoming"
-        for name in ("incoming", *(f"{number:02x}" for number in range(256))):
-            (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_directory(directory)
 
     def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
         """Store a file whole or not at all.
 
         Raises:
-            StorageFullError: nothing was stored.
+            StorageFullError: there is no space; nothing was stored.
+            GalleryError: it cannot be written; nothing was stored.
         """
-        incoming, target = self._incoming / sha256, self._path(sha256)
+        target = self._path(sha256)
+        incoming = target.with_suffix(".new")
         try:
             with incoming.open("wb") as file:
                 file.write(content)
@@ -38,12 +37,12 @@ class Originals:
             on_step("synced")
             incoming.replace(target)
             on_step("renamed")
-            sync_directory(target.parent)
+            sync_directory(self._directory)
         except OSError as error:
             incoming.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFullError(f"no space is left for {target}") from error
-            raise
+            raise GalleryError(f"cannot write {target}: {error.strerror}") from error
 
     def read(self, sha256: str) -> bytes:
         """
@@ -63,23 +62,18 @@ class Originals:
 
     def stored(self) -> set[str]:
         """The SHA-256 of every file that is there whole."""
-        return {
-            entry.name
-            for number in range(256)
-            for entry in os.scandir(self._directory / f"{number:02x}")
-            if _NAME.fullmatch(entry.name)
-        }
+        return {entry.name for entry in os.scandir(self._directory) if _NAME.fullmatch(entry.name)}
 
     def sweep(self, wanted: set[str]) -> None:
         """Remove what a crash left: half files, and whole ones that nobody wants."""
-        for entry in self._incoming.iterdir():
-            if _NAME.fullmatch(entry.name):
-                entry.unlink()
+        for path in self._directory.glob("*.new"):
+            if _NAME.fullmatch(path.stem):
+                path.unlink()
         for sha256 in self.stored() - wanted:
             self.remove(sha256)
 
     def _path(self, sha256: str) -> Path:
-        return self._directory / sha256[:2] / sha256
+        return self._directory / sha256
 
 
 def sync_directory(directory: Path) -> None:

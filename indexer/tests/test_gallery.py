@@ -18,15 +18,16 @@ from indexer.errors import (
 )
 from indexer.gallery import Gallery, remembered_model
 from indexer.records import SceneFilter
+from indexer.reserve import BYTES
 from indexer.tests.scenery import DIM, new_scene, open_gallery, people, person, unit
 from models.detections import Detections
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
 
-@pytest.fixture(params=["faiss-flat", "exact"])
-def gallery(request, tmp_path):
-    with open_gallery(tmp_path / "gallery", engine=request.param) as opened:
+@pytest.fixture
+def gallery(tmp_path):
+    with open_gallery(tmp_path / "gallery") as opened:
         yield opened
 
 
@@ -165,7 +166,7 @@ def test_what_is_not_there_is_said_not_to_be_there(gallery):
 
 def test_a_changed_or_lost_original_is_named_and_not_given(gallery, tmp_path):
     stored = gallery.add(new_scene("a"), people(1)).scene
-    path = tmp_path / "gallery" / "originals" / stored.sha256[:2] / stored.sha256
+    path = tmp_path / "gallery" / "originals" / stored.sha256
     path.write_bytes(b"b")
     with pytest.raises(GalleryDamagedError, match=stored.sha256):
         gallery.content(stored.id)
@@ -551,15 +552,18 @@ def test_originals_without_their_database_are_not_swept_away(tmp_path):
 
 def test_files_that_are_not_ours_are_left_alone(tmp_path):
     open_gallery(tmp_path / "gallery").close()
-    other = tmp_path / "gallery" / "originals" / "ab" / "holiday.jpg"
+    other = tmp_path / "gallery" / "originals" / "holiday.jpg"
     other.write_bytes(b"mine")
-    orphan = other.parent.parent / "e3" / hashlib.sha256(b"").hexdigest()
+    orphan = other.with_name(hashlib.sha256(b"").hexdigest())
+    half = orphan.with_suffix(".new")
     orphan.write_bytes(b"")
+    half.write_bytes(b"")
 
     open_gallery(tmp_path / "gallery").close()
 
     assert other.read_bytes() == b"mine"
     assert not orphan.exists()
+    assert not half.exists()
 
 
 # Failing
@@ -608,3 +612,65 @@ def test_an_index_that_missed_a_change_is_filled_anew(gallery, monkeypatch):
 
     assert len(gallery.search(query, k=1)) == 1
     assert gallery.stats().index_change == gallery.stats().last_change
+
+
+def test_a_full_disk_can_be_emptied_with_the_space_kept_back(gallery, tmp_path, monkeypatch):
+    reserve = tmp_path / "gallery" / "reserve"
+    ids = [gallery.add(new_scene(name), people(2, seed=ord(name))).scene.id for name in "ab"]
+    write = gallery._store.write
+
+    def full_while_kept_back():
+        if reserve.exists():
+            raise StorageFullError("full")
+        return write()
+
+    monkeypatch.setattr(gallery._store, "write", full_while_kept_back)
+    gallery.remove(ids[0])
+    gallery.remove_detection(gallery.get(ids[1]).detections[0].id)
+
+    assert gallery.stats().detections == 1
+    assert reserve.stat().st_size == BYTES
+
+
+def test_nothing_is_added_while_no_space_can_be_kept_back(gallery, tmp_path, monkeypatch):
+    (tmp_path / "gallery" / "reserve").unlink()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageFullError, match="are left for"):
+        patched.setattr("os.posix_fallocate", full)
+        gallery.add(new_scene("a"), people(1))
+
+    assert gallery.count() == 0
+    assert gallery.add(new_scene("a"), people(1)).created
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(GalleryError, match=f"cannot use {tmp_path / 'file'} as a gallery"):
+        open_gallery(tmp_path / "file")
+
+
+def test_a_disk_that_fails_is_said_to_fail_and_nothing_half_stored_stays(
+    gallery, tmp_path, monkeypatch
+):
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched, pytest.raises(GalleryError, match="Input/output"):
+        patched.setattr("os.fsync", fail)
+        gallery.add(new_scene("a"), people(1))
+
+    assert files(tmp_path) == set()
+    assert gallery.count() == 0
+
+
+def test_a_closed_gallery_takes_nothing_and_closes_again_without_harm(tmp_path):
+    gallery = open_gallery(tmp_path / "gallery")
+    gallery.close()
+    gallery.close()
+
+    with pytest.raises(GalleryError, match="is closed"):
+        gallery.add(new_scene("a"), people(1))

@@ -9,6 +9,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import indexer
+from indexer import store as store_module
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
 from indexer.ids import new_id
 from indexer.records import SceneFilter
@@ -194,3 +195,25 @@ def test_ids_grow_and_never_repeat_also_when_the_clock_goes_back(monkeypatch):
     ids = before + after
     assert ids == sorted(set(ids))
     assert {len(id) for id in ids} == {30}
+
+
+def test_a_migration_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
+    tmp_path, monkeypatch
+):
+    migrate = store_module._run_migrations
+
+    def die(connection):
+        migrate(connection)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store_module, "_run_migrations", die)
+        Store(tmp_path / "gallery.sqlite3")
+    with sqlite3.connect(tmp_path / "gallery.sqlite3") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
+
+    store = Store(tmp_path / "gallery.sqlite3")
+    with store.read() as snapshot:
+        assert snapshot.count(SceneFilter()) == 0
+    store.close()

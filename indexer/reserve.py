@@ -1,0 +1,42 @@
+"""Space kept back, so that a full disk can be emptied: to delete, a database first writes."""
+
+import errno
+import os
+from pathlib import Path
+
+from indexer.errors import StorageFullError
+
+# SQLite folds its log into the database once the log has 1,000 pages of 4 KiB. With so much space
+# that succeeds, and the log is then used again from its start.
+BYTES = 6 * 2**20
+
+
+class Reserve:
+    """A file of BYTES that is given up when there is nothing else left."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fill(self) -> None:
+        """Take the space, unless it is held already.
+
+        Raises:
+            StorageFullError: there is not so much; then none is held.
+        """
+        if self._path.exists() and self._path.stat().st_size == BYTES:
+            return
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, BYTES)
+        except OSError as error:
+            self._path.unlink()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFullError(
+                    f"less than {BYTES} bytes are left for {self._path}"
+                ) from error
+            raise
+        finally:
+            os.close(file)
+
+    def give_up(self) -> None:
+        self._path.unlink(missing_ok=True)

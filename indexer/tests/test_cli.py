@@ -1,0 +1,178 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import indexer
+from indexer import __main__ as cli
+from indexer.gallery import Gallery
+from indexer.records import SceneFilter
+from indexer.tests.scenery import StubDetector, open_gallery, picture
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command on tmp_path/gallery with the stub detector: exit code, stdout, stderr."""
+    asked = []
+
+    def detector(model, *, threads):
+        asked.append((model, threads))
+        return StubDetector()
+
+    def command(name, *arguments):
+        code = cli.main([name, "--gallery", str(tmp_path / "gallery"), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    monkeypatch.setattr(cli, "OnnxDetector", detector)
+    command.detectors = asked
+    return command
+
+
+def test_add_stores_a_folder_and_says_how_many(run, photos, tmp_path):
+    code, out, _ = run("add", photos, "--camera", "cam", "--tag", "a", "--tag", "b")
+
+    assert (code, out) == (0, "3 added with 6 people, 0 already there, 0 failed\n")
+    with Gallery.reopen(tmp_path / "gallery") as gallery:
+        (scene,) = gallery.scenes(SceneFilter(external_id="1.png")).scenes
+        assert (scene.camera_id, scene.tags) == ("cam", ("a", "b"))
+
+
+def test_add_again_skips_what_is_there(run, photos):
+    run("add", photos)
+    (photos / "3.png").write_bytes(picture(3))
+
+    assert run("add", photos)[:2] == (0, "1 added with 2 people, 3 already there, 0 failed\n")
+
+
+def test_without_a_directory_the_gallery_is_the_services_own(run, photos, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(["add", str(photos)]) == 0
+
+    with Gallery.reopen(tmp_path / "data") as gallery:
+        assert gallery.count() == 3
+
+
+def test_add_lists_what_failed_at_the_end_and_exits_with_1(run, photos, tmp_path):
+    (photos / "0.png").write_bytes(b"nonsense")
+
+    code, out, err = run("add", photos, tmp_path / "nowhere.png")
+
+    assert (code, out) == (1, "2 added with 4 people, 0 already there, 2 failed\n")
+    failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert str(photos / "0.png") in failed[0]
+    assert str(tmp_path / "nowhere.png") in failed[1]
+
+
+def test_search_finds_the_boxed_person_in_its_own_scene(run, photos):
+    run("add", photos)
+
+    code, out, _ = run("search", photos / "1.png", "--box", 32, 0, 64, 48, "-k", 2, "--json")
+
+    hits = json.loads(out)
+    assert code == 0
+    assert [hit["rank"] for hit in hits] == [1, 2]
+    assert hits[0]["external_id"] == "1.png"
+    assert hits[0]["box"] == {"x1": 32, "y1": 0, "x2": 64, "y2": 48}
+    assert hits[0]["similarity"] == pytest.approx(1, abs=1e-6)
+    assert hits[0]["score"] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_search_prints_a_line_per_hit(run, photos):
+    run("add", photos, "--camera", "cam")
+
+    code, out, _ = run("search", photos / "1.png", "--camera", "cam", "-k", 4)
+
+    lines = out.splitlines()
+    assert code == 0
+    assert len(lines) == 4
+    assert lines[0].split()[0] == "1"
+    assert lines[0].endswith("cam")
+    assert run("search", photos / "1.png", "--camera", "other")[:2] == (0, "")
+
+
+def test_remove_takes_ids_and_external_ids(run, photos, tmp_path):
+    run("add", photos)
+    with Gallery.reopen(tmp_path / "gallery") as gallery:
+        id = gallery.scenes().scenes[0].id
+
+    code, out, _ = run("remove", id, "2.png")
+
+    assert (code, out) == (0, f"removed {id}\nremoved 2.png\n")
+    assert "scenes: 1\ndetections: 2\n" in run("stats")[1]
+
+
+def test_rebuild_says_what_it_read(run, photos):
+    run("add", photos)
+
+    assert run("rebuild")[:2] == (0, "rebuilt the index: 6 people in 3 scenes\n")
+
+
+def test_the_model_asked_for_is_remembered_and_used_again(run, photos, tmp_path):
+    run("add", photos, "--model", tmp_path / "mine", "--threads", 2)
+    run("search", photos / "1.png")
+
+    assert run.detectors == [(tmp_path / "mine", 2), (tmp_path / "mine", 0)]
+
+
+def test_the_default_model_is_not_remembered_by_its_place(run, photos):
+    run("add", photos)
+    run("search", photos / "1.png")
+
+    assert run.detectors == [(cli.DEFAULT_MODEL, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (["search", "x.png"], "there is no gallery in"),
+        (["stats"], "there is no gallery in"),
+        (["remove", "img_1"], "there is no gallery in"),
+        (["rebuild"], "there is no gallery in"),
+    ],
+)
+def test_a_gallery_that_is_not_there_is_one_line_and_exit_code_2(run, tmp_path, command, complaint):
+    code, out, err = run(*command)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {complaint}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_an_unknown_scene_is_one_line_and_exit_code_2(run, photos):
+    run("add", photos)
+
+    assert run("remove", "img_x") == (2, "", "error: there is no scene img_x\n")
+
+
+def test_a_gallery_in_use_is_one_line_and_exit_code_2(run, tmp_path, photos):
+    with open_gallery(tmp_path / "gallery"):
+        for command in (["add", photos], ["search", photos / "1.png"], ["stats"]):
+            code, _, err = run(*command)
+
+            assert code == 2
+            assert err.startswith(f"error: the gallery {tmp_path / 'gallery'} is open elsewhere")
+
+
+@pytest.mark.slow
+def test_the_module_runs_as_a_program(tmp_path):
+    root = Path(indexer.__file__).parent.parent
+    command = [sys.executable, "-m", "indexer", "stats", "--gallery", str(tmp_path / "none")]
+
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == f"error: there is no gallery in {tmp_path / 'none'}\n"
