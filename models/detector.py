@@ -169,7 +169,8 @@ def check_boxes(boxes: NDArray[np.floating], *, height: int, width: int) -> Boxe
             raise BoxError(f"{named} is not finite")
         if x2 <= x1 or y2 <= y1:
             raise BoxError(f"{named} is empty: expected x1 < x2 and y1 < y2")
-        if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
+        outside = x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height
+        if outside or x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
             raise BoxError(f"{named} leaves the picture of {width}×{height} pixels")
     return clip_boxes(array.astype(np.float32), height=height, width=width)
 

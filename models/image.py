@@ -80,16 +80,15 @@ def read_image(source: bytes | Path, limits: ImageLimits = ImageLimits()) -> Dec
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return _decode(image, limits)
-        except UnidentifiedImageError:
-            raise UnsupportedImageError(
-                f"Not a picture that is read here: expected {', '.join(FORMATS)}, "
-                f"got {_kind(data)}."
-            ) from None
+        except ImageError:
+            raise
         except Image.DecompressionBombError:
             raise TooManyPixelsError(
                 f"The picture has far more than {limits.max_pixels} pixels.",
                 limits={"max_pixels": limits.max_pixels},
             ) from None
+        except Exception as error:  # Pillow's readers raise many types, some undocumented
+            raise _unreadable(data, error) from error
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 90) -> bytes:
@@ -117,18 +116,23 @@ def _decode(image: Image.Image, limits: ImageLimits) -> DecodedImage:
             f"{width}×{height}; the shorter side needs at least {limits.min_side} px.",
             limits={"min_side": limits.min_side},
         )
-    picture_format = str(image.format)
-    try:
-        image.load()
-        orientation = _orientation(image)
-        upright = _as_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types, some undocumented
-        if "truncated" in str(error).lower():
-            raise TruncatedImageError(f"The {picture_format} ends too early: {error}.") from error
-        raise CorruptImageError(f"The {picture_format} cannot be decoded: {error}.") from error
-    return DecodedImage(np.asarray(upright), picture_format, orientation)
+    image.load()
+    orientation = _orientation(image)
+    upright = _as_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
+    return DecodedImage(np.asarray(upright), str(image.format), orientation)
+
+
+def _unreadable(data: bytes, error: Exception) -> ImageError:
+    """What is wrong with a file that Pillow does not read."""
+    known = _format(data)
+    if known is None:
+        return UnsupportedImageError(
+            f"Not a picture that is read here: expected {', '.join(FORMATS)}, got {_kind(data)}."
+        )
+    reason = "its header is not complete" if isinstance(error, UnidentifiedImageError) else error
+    if "truncated" in str(error).lower() or _lacks_end(data, known):
+        return TruncatedImageError(f"The {known} ends too early: {reason}.")
+    return CorruptImageError(f"The {known} cannot be decoded: {reason}.")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -151,8 +155,28 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _format(data: bytes) -> str | None:
+    """The format among those that are read whose signature a file begins with."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return "AVIF" if data[4:12] in (b"ftypavif", b"ftypavis") else None
+
+
+def _lacks_end(data: bytes, picture_format: str) -> bool:
+    """Whether a file has not the end, or not the length, that its format says it has."""
+    if picture_format == "JPEG":
+        return b"\xff\xd9" not in data[-64:]
+    if picture_format == "PNG":
+        return b"IEND" not in data[-64:]
+    return picture_format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+
+
 def _kind(data: bytes) -> str:
-    """What the first bytes say about a file."""
+    """What the first bytes say about a file of another format."""
     signatures = {
         b"%PDF": "a PDF", b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF",
         b"8BPS": "a PSD", b"<svg": "an SVG", b"<?xml": "XML", b"%!PS": "PostScript",

@@ -105,7 +105,7 @@ def load_card(model: Path) -> ModelCard:
         }
         content["roi_size"] = tuple(content["roi_size"])
         return ModelCard(**content, **rules)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path}: not a complete model card: {error}") from error
 
 

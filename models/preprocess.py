@@ -81,48 +81,40 @@ def prepare_crop(pixels: NDArray[np.uint8], rule: InputRule) -> PreparedImage:
 
 
 def prepare_at(pixels: NDArray[np.uint8], size: tuple[int, int], rule: InputRule) -> PreparedImage:
-    """Resize to an exact height and width, normalize and pad."""
+    """Normalize, resize to an exact height and width, and pad.
+
+    Bilinear, half-pixel centres, no antialiasing: the published weights never saw the antialiasing
+    of Pillow and most others. Every step is in float32 and in the reference's order; otherwise
+    its boxes differ by 0.01 px.
+    """
     height, width = size
     step = rule.size_divisor
     padded = np.zeros((3, -(-height // step) * step, -(-width // step) * step), np.float32)
-    resized = resize_bilinear(pixels, size)
+    rows, upper, lower, down = _taps(pixels.shape[0], height)
+    columns, left, right, along = _taps(pixels.shape[1], width)
+    used = pixels[rows][:, columns]
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    down = down[:, None]
     for channel in range(3):
-        gain = np.float32(1 / (255 * rule.std[channel]))
-        shift = np.float32(rule.mean[channel] / rule.std[channel])
-        padded[channel, :height, :width] = resized[:, :, channel] * gain - shift
+        normalized = (levels - np.float32(rule.mean[channel])) / np.float32(rule.std[channel])
+        plane = normalized[used[:, :, channel]]
+        wide = plane[:, left] * (1 - along) + plane[:, right] * along
+        padded[channel, :height, :width] = wide[upper] * (1 - down) + wide[lower] * down
     return PreparedImage(padded, size, (int(pixels.shape[0]), int(pixels.shape[1])))
 
 
-def resize_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bilinear, half-pixel centres, no antialiasing: what the reference's resize does.
-
-    Pillow and most others antialias when they shrink, which the published weights never saw.
-
-    Args:
-        pixels: [H, W, C].
-        size: new height and width.
+def _taps(
+    old: int, new: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """What a side's resizing needs.
 
     Returns:
-        [height, width, C] float32 in [0, 255].
+        The old positions that are used; for each new one, the places among these of its two
+        neighbours, and the weight of the second.
     """
-    if pixels.shape[:2] == size:
-        return pixels.astype(np.float32)
-    upper, lower, down = _taps(pixels.shape[0], size[0])
-    left, right, along = _taps(pixels.shape[1], size[1])
-    weight = along[None, :, None]
-    # Columns first, on the rows that are used: the copy is smallest when shrinking.
-    used, place = np.unique(np.concatenate([upper, lower]), return_inverse=True)
-    rows = pixels[used]
-    columns = rows[:, left] * (1 - weight) + rows[:, right] * weight
-    top, bottom = columns[place[: size[0]]], columns[place[size[0] :]]
-    bottom -= top
-    bottom *= down[:, None, None]
-    return np.asarray(top + bottom, np.float32)
-
-
-def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each new position: its two neighbours and the weight of the second."""
-    position = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0)
+    half, step = np.float32(0.5), np.float32(old) / np.float32(new)
+    position = np.maximum((np.arange(new, dtype=np.float32) + half) * step - half, 0)
     first = np.minimum(position.astype(np.int64), old - 1)
     second = np.minimum(first + 1, old - 1)
-    return first, second, (position - first).astype(np.float32)
+    used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    return used, place[:new], place[new:], (position - first).astype(np.float32)

@@ -22,6 +22,8 @@ from service.settings import Settings, SettingsError
 WRONG_SETTINGS = 2
 CANNOT_START = 1
 
+logger = logging.getLogger("service")
+
 
 class Server(uvicorn.Server):
     """uvicorn, ending as services should: exit code 0 after a signal, and at once after two."""
@@ -47,6 +49,16 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    async def startup(self, sockets: Any = None) -> None:
+        """As uvicorn does, and say where to go."""
+        await super().startup(sockets)
+        if self.started:
+            logger.info(
+                "listening on http://%s:%d, documentation at /docs",
+                self.config.host,
+                self.config.port,
+            )
+
     async def shutdown(self, sockets: Any = None) -> None:
         """Give running work its time; then what still waits is answered 503 shutting_down."""
         worker = self._application.state.parts.worker
@@ -70,9 +82,6 @@ async def serve(settings: Settings, detector: Detector | None = None) -> None:
         timeout_graceful_shutdown=int(settings.drain_s) + 4,
     )
     async with app.router.lifespan_context(app):
-        logging.getLogger("service").info(
-            "listening on http://%s:%d, documentation at /docs", settings.host, settings.port
-        )
         await Server(config, app, drain_s=settings.drain_s).serve()
 
 
@@ -96,10 +105,12 @@ def main(arguments: list[str] | None = None, detector: Detector | None = None) -
         print(f"error: {error}", file=sys.stderr)
         return WRONG_SETTINGS
     logging.basicConfig(
-        level=settings.log_level.upper(),
+        level=logging.WARNING,  # of libraries; ours say more
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for name in ("service", "indexer", "models"):
+        logging.getLogger(name).setLevel(settings.log_level.upper())
     try:
         asyncio.run(serve(settings, detector))
     except PersonSearchError as error:

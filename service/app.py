@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         with ExitStack() as stack:
             parts = open_parts(settings, detector, metrics)
             app.state.parts = await anyio.to_thread.run_sync(stack.enter_context, parts)
+            app.openapi()  # made once, here, and not by the first request
             yield
 
     app = FastAPI(
@@ -93,11 +94,7 @@ async def _answer(request: Request, raised: Exception) -> JSONResponse:
         error = _routing_error(request, raised.status_code)
     if isinstance(error, RequestError):
         headers = error.headers
-    content = problem(
-        error,
-        instance=request.url.path,
-        request_id=request.scope["state"]["request_id"],
-    )
+    content = problem(error, instance=request.url.path, request_id=routes.request_id(request))
     if isinstance(error, AllItemsFailedError):
         content["results"] = error.results
     request.app.state.parts.metrics.problems.labels(error.code).inc()

@@ -18,6 +18,7 @@ from models.detector import Detector
 from models.errors import ImageTooLargeError, PersonSearchError
 from models.image import read_image
 from service.auth import authorize, check_scope, route_scope
+from service.edge import logger
 from service.errors import PROBLEMS, DeadlineError, RequestError, problem
 from service.parts import Parts
 from service.pictures import crop_jpeg, thumbnail_jpeg, upright_jpeg
@@ -58,20 +59,21 @@ from service.uploads import (
     parse_json,
     read_form,
     read_json,
+    refuse_unknown_parameters,
     while_connected,
 )
 from service.worker import Done, Lane
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
 PICTURE_HEADERS = {
-    "Cache-Control": "private, max-age=3600",
+    "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Content-Disposition": "inline",
 }
 T = TypeVar("T")
 FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 
-router = APIRouter(dependencies=[Depends(authorize)])
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
 def the_parts(request: Request) -> Parts:
@@ -163,6 +165,11 @@ async def add_images(
                     )
                 except PersonSearchError as error:
                     results.append(error)
+                except Exception:  # a fault of ours, too, is of one file and not its neighbours
+                    if len(form.images) == 1:
+                        raise
+                    logger.exception("request %s: a file failed", request_id(request))
+                    results.append(RequestError("internal", ""))
             return results
 
         results = await while_connected(request, add_all())
@@ -266,9 +273,7 @@ def _check_metadata_size(about: ImageMetadata, parts: Parts) -> None:
 def _entry(result: AddedImage | PersonSearchError, request: Request) -> AddedImage | FailedImage:
     if isinstance(result, AddedImage):
         return result
-    document = problem(
-        result, instance=request.url.path, request_id=request.scope["state"]["request_id"]
-    )
+    document = problem(result, instance=request.url.path, request_id=request_id(request))
     return FailedImage(status="failed", problem=document)
 
 
@@ -629,6 +634,11 @@ async def run_in_lane(
     parts.metrics.queue_seconds.labels(lane).observe(done.queue_ms / 1e3)
     parts.metrics.work_seconds.labels(lane).observe(done.run_ms / 1e3)
     return done
+
+
+def request_id(request: Request) -> str:
+    """The id that the edge gave, or took from X-Request-Id."""
+    return cast(str, request.scope["state"]["request_id"])
 
 
 def too_many(pointer: str, limit: int) -> RequestError:

@@ -437,7 +437,7 @@ class Hit(Schema):
         return cls(
             rank=rank,
             score=hit.score,
-            similarity=hit.similarity,
+            similarity=round(hit.similarity, 6),
             detection=ImageDetection.of(hit.detection),
             image=HitImage.of(hit.scene),
             **optional,

@@ -6,10 +6,10 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.detector import DEFAULT_MODEL
 from models.errors import PersonSearchError
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     disk_floor_mib: int = Field(
         1024, ge=0, description="Free space (or 5 % of the disk, if less) kept from writes."
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], NoDecode] = Field(
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged."
     )
 

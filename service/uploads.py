@@ -10,16 +10,39 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from indexer.errors import StorageFullError
 from service.errors import DeadlineError, RequestError, validation_error
 
 FIELD_MAX_BYTES = 256 * 2**10
 
 T = TypeVar("T")
 Checked = TypeVar("Checked", bound=BaseModel)
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which takes a body without its closing boundary for a whole one."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    async def parse_all(self) -> FormData:
+        """The form.
+
+        Raises:
+            MultiPartException: also when the body ends too early.
+        """
+        form = await self.parse()
+        if not self.complete:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The closing boundary is missing.")
+        return form
 
 
 @dataclass(frozen=True)
@@ -60,18 +83,25 @@ async def read_form(
     """
     if media_type(request) != "multipart/form-data":
         raise RequestError("unsupported_media_type", "Send multipart/form-data, as curl -F does.")
+    # One file more than images: the JSON part may come as a file, too.
+    parser = _Parser(
+        request.headers,
+        request.stream(),
+        max_files=max_files + 1,
+        max_fields=8,
+        max_part_size=FIELD_MAX_BYTES,
+    )
     try:
         async with asyncio.timeout(deadline_s):
-            # One file more than images: the JSON part may come as a file, too.
-            form = await request.form(
-                max_files=max_files + 1, max_fields=8, max_part_size=FIELD_MAX_BYTES
-            )
-    except HTTPException as error:
-        raise _form_error(str(error.detail), max_files) from None
+            form = await parser.parse_all()
+    except MultiPartException as error:
+        raise _form_error(error.message, max_files) from None
     except ValueError:  # names in a broken encoding
         raise RequestError("malformed_multipart", "A part's header cannot be read.") from None
     except TimeoutError:
         raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+    except OSError as error:  # a temporary file could not be written
+        raise StorageFullError("There is no space for the upload.") from error
     try:
         images: list[UploadFile] = []
         texts: list[bytes] = []
@@ -163,6 +193,20 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         for each in (task, watch):
             each.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Let a request pass when the route's description names all of its query parameters.
+
+    Raises:
+        RequestError: validation_failed; a parameter that is not known must not be ignored.
+    """
+    paths = request.app.openapi()["paths"]
+    operation = paths[request.scope["route"].path][request.method.lower()]
+    known = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
+    if not set(request.query_params) <= known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise RequestError("validation_failed", f"/query: the parameters here are {listed}.")
 
 
 def deadline_of(request: Request, most_s: float) -> float:

@@ -62,14 +62,18 @@ class Worker:
             ShuttingDownError: the worker is closed, or was while this waited.
             DeadlineError: not done in time. Work that had started is finished nevertheless.
         """
-        waiting = asyncio.wrap_future(self.submit(lane, work))
+        future = self.submit(lane, work)
+        waiting = asyncio.wrap_future(future)
+        done: set[asyncio.Future[Done[T]]] = set()
         try:
-            await asyncio.wait([waiting], timeout=deadline_s)
+            done, _ = await asyncio.wait([waiting], timeout=deadline_s)
         finally:
-            if not waiting.done():
+            if not done:
+                # Cancelling only what asyncio waits for would reach the future a moment later.
+                future.cancel()
                 waiting.cancel()
                 self._drop_cancelled(lane)
-        if waiting.cancelled():
+        if not done:
             raise DeadlineError(f"Not done within {deadline_s:g} s.")
         return waiting.result()
 

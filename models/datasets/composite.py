@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from models.boxes import box_area, box_iou
 from models.datasets.scene import UNLABELED, Scene
@@ -18,8 +18,14 @@ Pixels = NDArray[np.uint8]
 
 TILES = ((1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # columns × rows of a mosaic
 CROP_COUNTS = (3, 9)
-DISTRACTOR_COUNTS = (1, 5)
-HEIGHTS = (50, 360)
+DISTRACTOR_COUNTS = (4, 10)
+HEIGHTS = (45, 300)
+RECTANGLES = 0.3
+# Half the width of somebody upright, as a share of half the crop's, from the head to the feet.
+OUTLINE = (
+    (0.0, 0.03, 0.08, 0.15, 0.22, 0.5, 0.75, 0.95, 1.0),
+    (0.2, 0.35, 0.42, 0.42, 0.85, 0.95, 0.8, 0.75, 0.65),
+)
 # A person less visible than this is neither shown to the network as one nor as background.
 LEAST_VISIBLE = 0.4
 
@@ -167,7 +173,7 @@ class Composer:
         if box is None:
             return
         pixels = _recolour(np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC)), rng)
-        canvas.paste(Image.fromarray(pixels), (box[0], box[1]), _soft_edges(width, height, rng))
+        canvas.paste(Image.fromarray(pixels), (box[0], box[1]), _mask(width, height, rng))
         layers.add(np.array(box, np.float64), self._first_id + person, visible=1.0)
 
     def _paste_distractor(
@@ -190,7 +196,7 @@ class Composer:
         patch = Image.fromarray(scene.read()).resize(
             size, Image.Resampling.BILINEAR, tuple(window[0])
         )
-        canvas.paste(patch, (box[0], box[1]), _soft_edges(*size, rng))
+        canvas.paste(patch, (box[0], box[1]), _mask(*size, rng))
         layers.cover(np.array(box, np.float64))
 
 
@@ -246,12 +252,21 @@ def _covered(boxes: NDArray[np.floating], by: NDArray[np.floating]) -> NDArray[n
     return shares
 
 
-def _soft_edges(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """A mask whose edges fade over a random few percent of the width."""
-    fade = max(1, round(width * float(rng.uniform(0.0, 0.12))))
-    mask = Image.new("L", (width, height), 0)
-    mask.paste(255, (fade // 2, fade // 2, width - fade // 2, height - fade // 2))
-    return mask.filter(ImageFilter.BoxBlur(fade / 2)) if fade > 1 else mask
+def _mask(width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """How much of a patch is pasted where: a rectangle, or the outline of somebody upright.
+
+    Whatever is pasted, a person or not, gets one of these, so that no outline gives it away.
+    """
+    across = np.abs(np.linspace(-1, 1, width))[None, :]
+    softness = float(rng.uniform(0.05, 0.4))
+    if rng.random() < RECTANGLES:
+        down = np.abs(np.linspace(-1, 1, height))[:, None]
+        inside = np.minimum(1 - across, (1 - down) * height / width)
+    else:
+        body = np.interp(np.linspace(0, 1, height), *OUTLINE) * float(rng.uniform(0.85, 1.25))
+        inside = body[:, None] - across
+    share = np.clip(inside / softness + 0.5 * (softness > 0.1), 0, 1)
+    return Image.fromarray(np.round(255 * share).astype(np.uint8))
 
 
 def _recolour(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -1,11 +1,13 @@
 """`python -m models.nn.export CHECKPOINT --out DIR`: network to model file, with a parity check."""
 
 import argparse
+import pickle
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,9 +129,31 @@ def check_parity(
     }
 
 
-def network_of(checkpoint: dict[str, object]) -> PersonSearchNet:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What torch saved in a file, on the CPU; no code in it is run.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or would run code.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise ModelFileError(
+            f"{path}: damaged, or more than tensors and plain values are in it"
+        ) from error
+    except Exception as error:  # torch raises many types for damaged files
+        first = str(error).partition("\n")[0][:200]
+        raise ModelFileError(f"{path}: not a checkpoint, or damaged: {first}") from error
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+    return content
+
+
+def network_of(checkpoint: dict[str, Any]) -> PersonSearchNet:
     """The network in a checkpoint of ours, in evaluation mode."""
-    network = build_network(**checkpoint["build"])  # type: ignore[arg-type]
+    network = build_network(**checkpoint["build"])
     network.load_state_dict(checkpoint["network"])
     network.eval()
     return network
@@ -143,10 +167,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", type=Path, nargs="*", default=[], help="scenes for the parity")
     options = parser.parse_args(arguments)
     try:
+        content = read_checkpoint(options.checkpoint)
         try:
-            content = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
             network = network_of(content)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelFileError(f"{options.checkpoint}: not our checkpoint: {error}") from error
         with tempfile.TemporaryDirectory() as folder:
             parity = check_parity(

@@ -1,11 +1,13 @@
 """A detector for tests: people are coloured blocks on grey, and colour is identity.
 
-`python -m service.tests.stub` runs the real service with it.
+`python -m service.tests.stub` runs the real service with it; STUB_SECONDS makes it slow.
 """
 
 import io
+import os
 import sys
 import threading
+import time
 
 import numpy as np
 from PIL import Image
@@ -28,9 +30,10 @@ COLOURS = {
 
 
 class StubDetector:
-    """Finds blocks that do not share a column; while `held`, work waits for the test's go."""
+    """Finds blocks that do not share a column. Work waits for `go`, and takes `seconds`."""
 
-    def __init__(self):
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
         self.card = ModelCard(
             name="stub", head="nae", backbone="resnet50", embedding_dim=DIM, roi_size=(14, 14),
             input=InputRule(), proposals=ProposalRule(), detections=DetectionRule(),
@@ -38,24 +41,25 @@ class StubDetector:
         )  # fmt: skip
         self.go = threading.Event()
         self.go.set()
-        self.calls = 0
+        self.asked = []
 
     def detect(self, images):
-        self._wait()
+        self._wait("detect")
         return [self._detect(image) for image in images]
 
     def embed(self, image, boxes):
-        self._wait()
+        self._wait("embed")
         checked = check_boxes(boxes, height=image.shape[0], width=image.shape[1])
         return np.stack([self._describe(image, box) for box in checked])
 
     def embed_crop(self, image):
-        self._wait()
+        self._wait("embed_crop")
         return self._describe(image, (0, 0, image.shape[1], image.shape[0]))
 
-    def _wait(self):
-        self.calls += 1
+    def _wait(self, call):
+        self.asked.append(call)
         assert self.go.wait(30)
+        time.sleep(self.seconds)
 
     def _detect(self, image):
         differs = (abs(image.astype(int) - GREY) > 60).any(axis=2)
@@ -99,4 +103,4 @@ def crop(colour, size=(48, 96)):
 
 
 if __name__ == "__main__":
-    sys.exit(main(detector=StubDetector()))
+    sys.exit(main(detector=StubDetector(float(os.environ.get("STUB_SECONDS", 0)))))

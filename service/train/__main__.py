@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     log = logging.getLogger("service.train")
     log.setLevel(logging.INFO)
     file = logging.FileHandler(config.out / "log.txt")
-    handlers = [logging.StreamHandler(), file]
+    handlers: list[logging.Handler] = [logging.StreamHandler(), file]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)

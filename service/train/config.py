@@ -53,6 +53,8 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(5e-4, ge=0)
     clip_norm: float = Field(10.0, gt=0)
     box_loss_weight: float = Field(10.0, ge=0)
+    detection_loss_weight: float = Field(1.0, ge=0)
+    reid_loss_weight: float = Field(1.0, ge=0)
     regions_per_image: int = Field(128, ge=2)
     background_iou: float = Field(
         0.1, description="regions that overlap nobody by as much are background", ge=0, le=0.5

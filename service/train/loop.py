@@ -209,7 +209,12 @@ def _step(
     images = images.to(device, memory_format=torch.channels_last)
     targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
     losses = network(images, sizes, targets)
-    weighted = {**losses, "loss_box_reg": config.box_loss_weight * losses["loss_box_reg"]}
+    weighted = {
+        **losses,
+        "loss_box_reg": config.box_loss_weight * losses["loss_box_reg"],
+        "loss_detection": config.detection_loss_weight * losses["loss_detection"],
+        "loss_reid": config.reid_loss_weight * losses["loss_reid"],
+    }
     loss = torch.stack(list(weighted.values())).sum()
     if not torch.isfinite(loss):
         raise LossExplodedError(

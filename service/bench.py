@@ -1,0 +1,118 @@
+"""python -m service.bench: what HTTP costs over the bare detector, and how long searches take.
+
+Starts the service in a child process on a free loopback port, unless a base URL is given; then a
+secret in PERSON_SEARCH_KEY is sent. One request runs at a time, and rounds are interleaved, so that
+all share the machine's mood. Prints a table, then one JSON object as the last line.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from models.detector import DEFAULT_MODEL, OnnxDetector
+from models.errors import PersonSearchError
+from models.image import encode_jpeg, read_image
+from service.local import Client, running_service
+
+MAX_REQUESTS = 1000
+MAX_SECONDS = 300
+SCENES = 8
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; the exit code is 0, or 1 with one line that says why not."""
+    parser = argparse.ArgumentParser(prog="python -m service.bench", description=__doc__)
+    parser.add_argument("--base-url", help="measure this running service; its gallery grows by 8")
+    parser.add_argument("--requests", type=int, default=20, help=f"of each kind, 1–{MAX_REQUESTS}")
+    parser.add_argument("--image", type=Path, help="a scene (default: a made one, 1280×720)")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.requests <= MAX_REQUESTS:
+        parser.error(f"--requests: expected 1 to {MAX_REQUESTS}")
+    try:
+        scene = options.image.read_bytes() if options.image else made_scene(0)
+        with ExitStack() as stack:
+            base_url = options.base_url or stack.enter_context(running_service())
+            client = Client(base_url)
+            stack.callback(client.close)
+            measured = bench(client, scene, options.requests, bare=options.base_url is None)
+            version = client.get("/version")
+    except (PersonSearchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{'':<22}{'n':>5}{'p50 ms':>10}{'p95 ms':>10}")
+    for name, times in measured.items():
+        p50, p95 = np.percentile(times, [50, 95])
+        print(f"{name:<22}{len(times):>5}{p50:>10.1f}{p95:>10.1f}")
+    result: dict[str, object] = {
+        name: {
+            "n": len(times),
+            "p50_ms": round(float(np.percentile(times, 50)), 2),
+            "p95_ms": round(float(np.percentile(times, 95)), 2),
+        }
+        for name, times in measured.items()
+    }
+    if "bare detector" in measured:
+        overhead = float(np.median(measured["POST /detect"]) - np.median(measured["bare detector"]))
+        print(f"HTTP adds {overhead:.1f} ms to the detector (difference of medians)")
+        result["http_overhead_ms"] = round(overhead, 2)
+    print(json.dumps({"model": version["model"]["name"], "machine": platform.processor() or
+                      platform.machine(), **result}))  # fmt: skip
+    return 0
+
+
+def bench(client: Client, scene: bytes, requests: int, *, bare: bool) -> dict[str, list[float]]:
+    """Milliseconds of each request, by kind; stops early after MAX_SECONDS.
+
+    Args:
+        bare: also run the default model in this process, on the same bytes.
+    """
+    client.post("/gallery/images", [made_scene(number + 1) for number in range(SCENES)])
+    image = read_image(scene)
+    height, width = image.height, image.width
+    box = {"x1": width // 4, "y1": height // 4, "x2": width // 4 + 80, "y2": height // 4 + 160}
+    crop = encode_jpeg(image.pixels[: max(height // 4, 32), : max(width // 16, 32)])
+    kinds: dict[str, Callable[[], object]] = {
+        "POST /detect": lambda: client.post("/detect", [scene]),
+        "search, crop": lambda: client.post("/search", [crop]),
+        "search, scene and box": lambda: client.post(
+            "/search", [scene], {"request": {"queries": [{"image": 0, "box": box}]}}
+        ),
+        "GET /livez": lambda: client.get("/livez"),
+    }
+    if bare:
+        detector = OnnxDetector(DEFAULT_MODEL)
+        kinds = {
+            "bare detector": lambda: detector.detect([read_image(scene).pixels]),
+            **kinds,
+        }
+    for call in kinds.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    ends = time.monotonic() + MAX_SECONDS
+    for _ in range(requests):
+        for name, call in kinds.items():
+            started = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - started) * 1e3)
+        if time.monotonic() > ends:
+            break
+    return times
+
+
+def made_scene(seed: int, size: tuple[int, int] = (1280, 720)) -> bytes:
+    """A JPEG of soft noise: as hard to decode as a photograph, and the same every time."""
+    noise = np.random.default_rng(seed).integers(0, 256, (90, 160, 3), np.uint8)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    return encode_jpeg(np.asarray(picture.filter(ImageFilter.SMOOTH)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
