@@ -22,6 +22,10 @@ from models.errors import (
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
 EXIF_ORIENTATION = 0x0112
 
+# Pillow warns about large pictures and broken EXIF; both are handled here. For the whole process,
+# because a filter that is set around a call leaks into other threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 @dataclass(frozen=True)
 class ImageLimits:
@@ -74,21 +78,18 @@ def read_image(source: bytes | Path, limits: ImageLimits = ImageLimits()) -> Dec
         )
     if not data:
         raise CorruptImageError("The file is empty (0 bytes).")
-    # Pillow warns about large pictures and about broken EXIF; both are handled below.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _decode(image, limits)
-        except ImageError:
-            raise
-        except Image.DecompressionBombError:
-            raise TooManyPixelsError(
-                f"The picture has far more than {limits.max_pixels} pixels.",
-                limits={"max_pixels": limits.max_pixels},
-            ) from None
-        except Exception as error:  # Pillow's readers raise many types, some undocumented
-            raise _unreadable(data, error) from error
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _decode(image, limits)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise TooManyPixelsError(
+            f"The picture has far more than {limits.max_pixels} pixels.",
+            limits={"max_pixels": limits.max_pixels},
+        ) from None
+    except Exception as error:  # Pillow's readers raise many types, some undocumented
+        raise _unreadable(data, error) from error
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 90) -> bytes:

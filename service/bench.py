@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 
+from models.bench import sample_pictures
 from models.detector import DEFAULT_MODEL, OnnxDetector
 from models.errors import PersonSearchError
 from models.image import encode_jpeg, read_image
@@ -37,12 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"--requests: expected 1 to {MAX_REQUESTS}")
     try:
-        scene = options.image.read_bytes() if options.image else made_scene(0)
+        scene, *others = sample_pictures(1 + SCENES, width=1280, height=720)
+        if options.image:
+            scene = options.image.read_bytes()
         with ExitStack() as stack:
             base_url = options.base_url or stack.enter_context(running_service())
             client = Client(base_url)
             stack.callback(client.close)
-            measured = bench(client, scene, options.requests, bare=options.base_url is None)
+            measured = bench(client, scene, others, options.requests, bare=options.base_url is None)
             version = client.get("/version")
     except (PersonSearchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,13 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def bench(client: Client, scene: bytes, requests: int, *, bare: bool) -> dict[str, list[float]]:
+def bench(
+    client: Client, scene: bytes, others: list[bytes], requests: int, *, bare: bool
+) -> dict[str, list[float]]:
     """Milliseconds of each request, by kind; stops early after MAX_SECONDS.
 
     Args:
+        others: pictures that make the gallery.
         bare: also run the default model in this process, on the same bytes.
     """
-    client.post("/gallery/images", [made_scene(number + 1) for number in range(SCENES)])
+    client.post("/gallery/images", others)
     image = read_image(scene)
     height, width = image.height, image.width
     box = {"x1": width // 4, "y1": height // 4, "x2": width // 4 + 80, "y2": height // 4 + 160}
@@ -105,13 +110,6 @@ def bench(client: Client, scene: bytes, requests: int, *, bare: bool) -> dict[st
         if time.monotonic() > ends:
             break
     return times
-
-
-def made_scene(seed: int, size: tuple[int, int] = (1280, 720)) -> bytes:
-    """A JPEG of soft noise: as hard to decode as a photograph, and the same every time."""
-    noise = np.random.default_rng(seed).integers(0, 256, (90, 160, 3), np.uint8)
-    picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-    return encode_jpeg(np.asarray(picture.filter(ImageFilter.SMOOTH)))
 
 
 if __name__ == "__main__":

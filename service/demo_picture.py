@@ -55,7 +55,7 @@ def draw_result(query: Panel, answers: Sequence[Panel], about: str, out: Path) -
         x = MARGIN + QUERY_WIDTH + GAP + (number % columns) * (cell[0] + GAP)
         y = HEADER + (number // columns) * (cell[1] + GAP)
         _answer(canvas, answer, (x, y), cell)
-    lines = ["score = detection score × similarity"]
+    lines = ["score = detection score times similarity"]
     if any(answer.same for answer in answers):
         lines += ["green: the labels say it is the same person"]
     foot = (MARGIN, HEADER + QUERY_HEIGHT + GAP)

@@ -13,7 +13,7 @@ import numpy as np
 
 from indexer.errors import StorageFullError
 from indexer.gallery import Gallery
-from models.detector import Detector, OnnxDetector
+from models.detector import DEFAULT_MODEL, Detector, OnnxDetector
 from service.metrics import Metrics
 from service.search import PersonSearch
 from service.settings import ApiKey, Settings
@@ -121,7 +121,8 @@ def open_parts(settings: Settings, detector: Detector | None, metrics: Metrics) 
         model_name=card.name,
         model_fingerprint=card.fingerprint,
         embedding_dim=card.embedding_dim,
-        model_path=settings.model,
+        # The model that ships moves with the package; only another one is remembered by its path.
+        model_path=None if settings.model == DEFAULT_MODEL else settings.model,
         engine=settings.engine,
     ) as gallery:
         worker = Worker(search_max=settings.search_queue_max, ingest_max=settings.ingest_queue_max)

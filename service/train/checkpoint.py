@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from models.errors import ModelFileError
+from models.nn.export import read_checkpoint
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -25,12 +26,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: it is missing, damaged, or not a checkpoint.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelFileError(f"no checkpoint at {path}: {error.strerror}") from error
-    except Exception as error:  # torch raises many types for damaged files
-        raise ModelFileError(f"{path}: not a readable checkpoint: {error}") from error
-    if not isinstance(content, dict) or "network" not in content:
+    content = read_checkpoint(path)
+    if "network" not in content:
         raise ModelFileError(f"{path}: not a checkpoint of this project (no 'network' in it)")
     return content

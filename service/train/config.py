@@ -59,11 +59,18 @@ class TrainConfig(BaseModel):
     background_iou: float = Field(
         0.1, description="regions that overlap nobody by as much are background", ge=0, le=0.5
     )
-    score_threshold: float = Field(0.5, description="of the exported model", ge=0, lt=1)
+    score_threshold: float = Field(0.5, description="of the model file", ge=0, lt=1)
+    serve_min_size: int | None = Field(
+        None, description="shorter side in the model file; default: as trained", ge=64
+    )
+    serve_max_size: int | None = Field(None, description="longer side, likewise", ge=64)
     seed: int = 1
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, description="CPU threads of torch", ge=1)
     workers: int = Field(1, description="processes that prepare scenes", ge=0)
     checkpoint_every: int = Field(200, description="steps between checkpoints", ge=1)
-    resume: bool = Field(False, description="go on from the checkpoint in --out")
+    resume: bool = Field(
+        False,
+        description="go on from the checkpoint in --out; of a finished run, write the model again",
+    )

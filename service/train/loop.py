@@ -18,6 +18,7 @@ from models.datasets.scenes_json import read_scenes_json
 from models.detector import OnnxDetector
 from models.errors import DatasetError, PersonSearchError
 from models.evaluate import evaluate
+from models.model_card import save_card
 from models.nn.export import check_parity, export
 from models.nn.network import PersonSearchNet, build_network
 from service.train.checkpoint import load_checkpoint, save_checkpoint
@@ -28,8 +29,11 @@ log = logging.getLogger("service.train")
 
 LOG_EVERY = 20
 PARITY_SCENES = 4
-# A flag may change between a run and its resumption only if it cannot change the result.
-FREE_TO_CHANGE = {"resume", "device", "threads", "workers", "checkpoint_every", "val", "val_scenes"}
+# What may change between a run and its resumption, because it cannot change what is learned.
+FREE_TO_CHANGE = {
+    "resume", "device", "threads", "workers", "checkpoint_every", "val", "val_scenes", "licence",
+    "name", "score_threshold", "serve_min_size", "serve_max_size",
+}  # fmt: skip
 
 
 class LossExplodedError(PersonSearchError):
@@ -119,6 +123,15 @@ def finish(network: PersonSearchNet, config: TrainConfig, data: TrainingData) ->
     network.roi_heads.rule = dataclasses.replace(
         network.card.detections, score_threshold=config.score_threshold
     )
+    trained = network.card.input
+    served = dataclasses.replace(
+        trained,
+        min_size=config.serve_min_size or trained.min_size,
+        max_size=config.serve_max_size or trained.max_size,
+    )
+    served = dataclasses.replace(
+        served, person_height=trained.person_height * served.min_size // trained.min_size
+    )
     training: dict[str, Any] = {
         "licence": config.licence,
         "scenes": describe(data.sources),
@@ -131,7 +144,7 @@ def finish(network: PersonSearchNet, config: TrainConfig, data: TrainingData) ->
         ),
     }
     network.card = dataclasses.replace(
-        network.card, detections=network.roi_heads.rule, training=training
+        network.card, input=served, detections=network.roi_heads.rule, training=training
     )
     model = export(network, config.out / "model")
     validation = read_scenes_json(config.val) if config.val else data.sources[0]
@@ -145,7 +158,7 @@ def finish(network: PersonSearchNet, config: TrainConfig, data: TrainingData) ->
     where = validation.name if config.val else f"{validation.name} (its training scenes)"
     metrics = {where: {k: measured[k] for k in ("detection", "search")}}
     log.info("evaluation: %s", json.dumps(metrics))
-    export(network, model, dataclasses.replace(network.card, metrics=metrics))
+    save_card(dataclasses.replace(network.card, metrics=metrics), model)
     log.info("model file: %s", model)
     return model
 

@@ -1,0 +1,91 @@
+"""What several of these tests share: two networks, a picture, and no torch where there is none."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+if importlib.util.find_spec("torch") is None:
+    collect_ignore = [
+        "test_conformance.py",
+        "test_heads.py",
+        "test_network.py",
+        "test_oim.py",
+        "test_onnx_parity.py",
+        "test_proposals.py",
+        "test_reference.py",
+        "test_roi_align.py",
+    ]
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Makes smooth, colourful pictures, as unlike each other as their seeds."""
+
+    def make(seed: int, height: int = 150, width: int = 200) -> np.ndarray:
+        coarse = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+        return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_network(picture):
+    """A network for CPUs, untrained, that sees differences and finds people in about half it sees.
+
+    Tests must not change it.
+    """
+    import torch
+
+    from models.nn.network import build_network
+    from models.preprocess import prepare
+
+    torch.manual_seed(0)
+    network = build_network(
+        "nae", "efficientnet_lite0", num_ids=5, queue_size=8, min_size=128, max_size=192
+    )
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the first batch is all its statistics
+    prepared = [prepare(picture(seed), network.card.input) for seed in range(2)]
+    target = {"boxes": torch.tensor([[20.0, 20, 60, 110]]), "person_ids": torch.tensor([3])}
+    network.train()
+    network(
+        torch.stack([torch.from_numpy(one.pixels) for one in prepared]),
+        [one.size for one in prepared],
+        [target, target],
+    )
+    network.roi_heads.reid_loss.update()
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_network, tmp_path_factory) -> Path:
+    """Its model file."""
+    from models.nn.export import export
+
+    return export(tiny_network, tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def published_checkpoint(tmp_path_factory) -> Iterator[Path]:
+    """A checkpoint as the published code writes it, with the weights of the formula."""
+    import torch
+
+    from models.tests.formula import formula_array, published_shapes
+
+    state = {
+        name: torch.from_numpy(formula_array(name, shape))
+        for name, shape in published_shapes().items()
+    }
+    path = tmp_path_factory.mktemp("published") / "checkpoint.pth"
+    content = {"epoch": 22, "model": state, "optimizer": {}, "lr_scheduler": {}}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    yield path
+    path.unlink()
