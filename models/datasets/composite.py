@@ -17,7 +17,6 @@ from models.errors import DatasetError
 Pixels = NDArray[np.uint8]
 
 TILES = ((1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3))  # columns × rows of a mosaic
-CROP_COUNTS = (3, 9)
 DISTRACTOR_COUNTS = (4, 10)
 HEIGHTS = (45, 300)
 RECTANGLES = 0.3
@@ -96,7 +95,13 @@ class Composer:
     """Makes scenes from scenes and crops; the same generator state makes the same scene."""
 
     def __init__(
-        self, scenes: list[Scene], crops: CropSet, *, first_id: int, size: tuple[int, int]
+        self,
+        scenes: list[Scene],
+        crops: CropSet,
+        *,
+        first_id: int,
+        size: tuple[int, int],
+        most_crops: int,
     ) -> None:
         """Keep the material.
 
@@ -105,6 +110,7 @@ class Composer:
             crops: identities to paste.
             first_id: the person id of the first identity of the crops.
             size: width and height of the scenes that are made.
+            most_crops: pasted per scene, at most; at least a third of it.
         """
         self._scenes = [scene for scene in scenes if scene.exhaustive]
         if not self._scenes:
@@ -112,6 +118,7 @@ class Composer:
         self._crops = crops
         self._first_id = first_id
         self._size = size
+        self._most_crops = most_crops
 
     def compose(self, rng: np.random.Generator) -> Composed:
         """One scene."""
@@ -130,7 +137,7 @@ class Composer:
                 )
         for _ in range(int(rng.integers(*DISTRACTOR_COUNTS))):
             self._paste_distractor(canvas, layers, rng)
-        for _ in range(int(rng.integers(*CROP_COUNTS))):
+        for _ in range(int(rng.integers(self._most_crops // 3 + 1, self._most_crops + 1))):
             self._paste_crop(canvas, layers, rng)
         pixels = _recolour(np.asarray(canvas), rng)
         boxes, person_ids, visible = layers.arrays()

@@ -28,6 +28,7 @@ class TrainConfig(BaseModel):
     composed: float = Field(
         0.8, description="share of the scenes that are composed, where crops are given", ge=0, le=1
     )
+    crops_per_scene: int = Field(8, description="at most, at least a third of it", ge=1)
     licence: str = Field("not stated", description="of the training data, for the model card")
 
     head: Literal["nae"] = "nae"

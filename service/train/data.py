@@ -35,7 +35,13 @@ class TrainingData:
     """All scenes of a run, with one numbering of its people."""
 
     def __init__(
-        self, directories: list[Path], crops: Path | None, *, composed: float, rule: InputRule
+        self,
+        directories: list[Path],
+        crops: Path | None,
+        *,
+        composed: float,
+        rule: InputRule,
+        most_crops: int = 8,
     ) -> None:
         """Read the annotations.
 
@@ -65,7 +71,11 @@ class TrainingData:
             ]
             width = round(rule.min_size * 11 / 9 / rule.size_divisor) * rule.size_divisor
             self._composer = Composer(
-                numbered, people, first_id=self.num_ids, size=(width, rule.min_size)
+                numbered,
+                people,
+                first_id=self.num_ids,
+                size=(width, rule.min_size),
+                most_crops=most_crops,
             )
             self.num_ids += len(people.crops)
 

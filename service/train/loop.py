@@ -57,7 +57,13 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.threads)
     build = _build_arguments(config)
     card = build_network(**{**build, "pretrained": False}).card
-    data = TrainingData(config.data, config.crops, composed=config.composed, rule=card.input)
+    data = TrainingData(
+        config.data,
+        config.crops,
+        composed=config.composed,
+        rule=card.input,
+        most_crops=config.crops_per_scene,
+    )
     build["num_ids"] = data.num_ids
     network = build_network(**build).to(device, memory_format=torch.channels_last)
     if config.weights:
