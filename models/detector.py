@@ -78,8 +78,8 @@ class OnnxDetector:
             self.card.detections.score_threshold if score_threshold is None else score_threshold
         )
         threads = threads or len(os.sched_getaffinity(0))
-        self._scene = _session(verified_graph(self.card, directory, SCENE_GRAPH), threads, device)
-        self._head = _session(verified_graph(self.card, directory, HEAD_GRAPH), threads, device)
+        graphs = [verified_graph(self.card, directory, name) for name in (SCENE_GRAPH, HEAD_GRAPH)]
+        self._scene, self._head = (_session(graph, threads, device) for graph in graphs)
         self._busy = threading.Lock()
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:

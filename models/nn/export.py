@@ -136,9 +136,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ModelFileError: the file is missing, damaged, or would run code.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        with file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{path}: damaged, or more than tensors and plain values are in it"

@@ -160,5 +160,5 @@ PROPOSALS = {
 }
 INPUT_SIZES = {"resnet50": (900, 1500), "efficientnet_lite0": (576, 1024)}
 ROI_SIZES = {"resnet50": (14, 14), "efficientnet_lite0": (12, 6)}
-# A person in a scene is about a third of its height tall; a bare crop is resized to that.
-PERSON_SHARE = 33
+# People in scenes are about a quarter of its height tall; a bare crop is resized to that.
+PERSON_SHARE = 26

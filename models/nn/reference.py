@@ -20,16 +20,16 @@ from models.model_card import file_sha256
 from models.nn.export import check_parity, export, read_checkpoint
 from models.nn.network import PersonSearchNet, build_network
 
-# Beginnings of their names and of ours; the first that fits counts, None is not used by us.
+# Beginnings of their names and of ours; the longest that fits counts, None is not used by us.
 NAMES: dict[str, str | None] = {
     "backbone.": "backbone.",
-    "rpn.head.conv.0.0.": "rpn.head.conv.0.0.",  # as torchvision ≥ 0.13 writes it
     "rpn.head.conv.": "rpn.head.conv.0.0.",
+    "rpn.head.conv.0.0.": "rpn.head.conv.0.0.",  # as torchvision ≥ 0.13 writes it
     "rpn.head.": "rpn.head.",
     "roi_heads.box_head.": "roi_heads.box_head.",
+    "roi_heads.box_predictor.bbox_pred.": "roi_heads.box_regressor.",
     "roi_heads.box_predictor.bbox_pred.weight": "roi_heads.box_regressor.0.weight",
     "roi_heads.box_predictor.bbox_pred.bias": "roi_heads.box_regressor.0.bias",
-    "roi_heads.box_predictor.bbox_pred.": "roi_heads.box_regressor.",
     "roi_heads.box_predictor.cls_score.": None,
     "roi_heads.embedding_head.": "roi_heads.embedding_head.",
     "roi_heads.reid_loss.lut": "roi_heads.reid_loss.lookup_table",
@@ -42,6 +42,7 @@ MEMORY = ("roi_heads.reid_loss.lookup_table", "roi_heads.reid_loss.circular_queu
 PERSON_ROWS = slice(4, 8)
 EMBEDDING_DIM = 256
 NAMED_PROBLEMS = 3
+LEAST_SIDE = 64
 
 
 def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,11 +65,12 @@ def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     unknown, misshapen, infinite = [], [], []
     for name, value in state.items():
-        beginning = next((known for known in NAMES if str(name).startswith(known)), None)
-        renamed = NAMES[beginning] if beginning else ""
+        known = [beginning for beginning in NAMES if str(name).startswith(beginning)]
+        beginning = max(known, key=len, default="")
+        renamed = NAMES.get(beginning, "unknown.")
         if renamed is None:
             continue
-        ours = renamed + str(name).removeprefix(beginning or "")
+        ours = renamed + str(name).removeprefix(beginning)
         if ours not in expected or ours in found or not isinstance(value, Tensor):
             unknown.append(str(name))
             continue
@@ -152,8 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint.pth of NAE4PS")
     parser.add_argument("--out", type=Path, required=True, help="the model directory to write")
     parser.add_argument("--name", help="of the model file")
-    parser.add_argument("--min-size", type=int, help="shorter side in pixels (default: 900)")
-    parser.add_argument("--max-size", type=int, help="longer side at most (default: 1500)")
+    parser.add_argument("--min-size", type=_side, help="shorter side in pixels (default: 900)")
+    parser.add_argument("--max-size", type=_side, help="longer side at most (default: 1500)")
     options = parser.parse_args(arguments)
     try:
         network = load_reference(
@@ -170,6 +172,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"model file: {options.out}  parity: {parity}")
     return 0
+
+
+def _side(text: str) -> int:
+    side = int(text)
+    if side < LEAST_SIDE:
+        raise argparse.ArgumentTypeError(f"expected at least {LEAST_SIDE} pixels, got {side}")
+    return side
 
 
 def _refuse_nae_plus(state: Mapping[str, Tensor]) -> None:
@@ -205,7 +214,7 @@ def _left_out(without_norm: bool) -> dict[str, Tensor]:
 
 def _their_name(ours: str) -> str:
     """What the published code calls one of our tensors."""
-    for theirs, renamed in reversed(NAMES.items()):
+    for theirs, renamed in NAMES.items():
         if renamed is not None and ours.startswith(renamed):
             return theirs + ours.removeprefix(renamed)
     return ours
