@@ -7,6 +7,8 @@ each, detection scores as a detector gives them. Times are wall times; medians w
 """
 
 import argparse
+import dataclasses
+import hashlib
 import json
 import logging
 import platform
@@ -55,10 +57,13 @@ def main() -> None:
             if len(rows) == 1:
                 print("  ".join(f"{name:>14}" for name in rows[0]))
             print("  ".join(f"{_short(value):>14}" for value in rows[-1].values()), flush=True)
+    store_ms = _storing()
+    print(f"storing a scene of {PEOPLE_PER_SCENE} people, on disk: {store_ms:.1f} ms (median)")
     print(
         json.dumps(
             {
                 "benchmark": "indexer",
+                "store_ms": store_ms,
                 "machine": platform.machine(),
                 "seed": SEED,
                 "dim": asked.dim,
@@ -141,6 +146,25 @@ def _opening(people: Detections) -> float:
         seconds = time.perf_counter() - start
         gallery.close()
     return seconds
+
+
+def _storing(count: int = 50) -> float:
+    """Milliseconds to add one scene of 300 kB so that no crash loses it; the median."""
+    people, _ = _people(count * PEOPLE_PER_SCENE, 1, 256)
+    random = np.random.default_rng(SEED)
+    seconds = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Gallery.open_(
+            Path(folder), model_name="bench", model_fingerprint="bench", embedding_dim=256
+        ) as gallery,
+    ):
+        for scene, detections in _scenes(people):
+            content = random.bytes(300_000)
+            sha256 = hashlib.sha256(content).hexdigest()
+            whole = dataclasses.replace(scene, content=content, sha256=sha256)
+            seconds.append(_seconds(partial(gallery.add, whole, detections)))
+    return statistics.median(seconds) * 1e3
 
 
 def _scenes(people: Detections) -> Iterator[tuple[NewScene, Detections]]:
