@@ -9,7 +9,7 @@ COPY models ./models
 COPY indexer ./indexer
 COPY service ./service
 # What serving must never import is not there; .dockerignore keeps most of it out already.
-RUN rm -rf models/nn service/train service/demo_scenes \
+RUN rm -rf models/nn service/train service/demo_scenes service/demo_answer.jpg \
     && find models indexer service -name tests -type d -exec rm -rf {} + \
     && pip install '.[cpu]'
 
