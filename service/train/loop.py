@@ -65,7 +65,8 @@ def train(config: TrainConfig) -> Path:
         most_crops=config.crops_per_scene,
     )
     build["num_ids"] = data.num_ids
-    network = build_network(**build).to(device, memory_format=torch.channels_last)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network = build_network(**build).to(device, memory_format=layout)
     if config.weights:
         network.load_state_dict(load_checkpoint(config.weights)["network"])
     optimizer = _optimizer(network, config)
@@ -225,7 +226,8 @@ def _step(
 ) -> tuple[dict[str, float], float]:
     """One step: the losses, and the gradient's norm before clipping."""
     images, sizes, targets = batch
-    images = images.to(device, memory_format=torch.channels_last)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    images = images.to(device, memory_format=layout)
     targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
     losses = network(images, sizes, targets)
     weighted = {
