@@ -273,20 +273,23 @@ def test_a_file_over_its_limit_is_refused_with_the_limit(tmp_path, start):
 
 
 def test_a_large_body_is_refused_announced_or_not(live):
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+
     def chunks():
+        yield head
         for _ in range(300):
             yield bytes(1000)
 
     with live(request_max_bytes=100_000, image_max_bytes=50_000) as port:
-        for body in (bytes(200_000), chunks()):
+        for body in (head + bytes(200_000), chunks()):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            chunked = not isinstance(body, bytes)
-            with contextlib.suppress(OSError):  # it may be answered before all was sent
-                connection.request("POST", "/search", body, BOUNDARY, encode_chunked=chunked)
-            answer = connection.getresponse()
-            assert answer.status == 413
-            assert json.loads(answer.read())["code"] == "body_too_large"
-            connection.close()
+            with contextlib.closing(connection):
+                chunked = not isinstance(body, bytes)
+                with contextlib.suppress(OSError):  # it may be answered before all was sent
+                    connection.request("POST", "/search", body, BOUNDARY, encode_chunked=chunked)
+                answer = connection.getresponse()
+                assert answer.status == 413
+                assert json.loads(answer.read())["code"] == "body_too_large"
 
 
 def test_a_body_shorter_than_announced_holds_nobody_up(live):

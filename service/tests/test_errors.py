@@ -16,7 +16,12 @@ def kinds(kind):
 def test_every_kind_of_error_has_its_problem():
     assert indexer.errors and models.errors and service.errors
 
-    found = {kind.code for kind in kinds(PersonSearchError)}
+    # Training has errors of its own, which no request can meet.
+    found = {
+        kind.code
+        for kind in kinds(PersonSearchError)
+        if not kind.__module__.startswith("service.train")
+    }
     assert found <= set(PROBLEMS)
 
 
