@@ -245,11 +245,13 @@ def _row(hit: dict[str, Any], path: Path, box: Box, same: str) -> list[str]:
 
 
 def _say_how_to_go_on() -> None:
+    here = Path(sys.executable)
+    python = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else "python"
     print(
         "\nWith your own pictures:\n"
-        "  make demo SCENES=folder                    this, with your folder\n"
-        "  python -m indexer add folder               add a folder to a gallery in ./data\n"
-        "  python -m service                          serve that gallery on http://localhost:8000\n"
+        "  make demo SCENES=folder                     this, with your folder\n"
+        f"  {python} -m indexer add folder    add a folder to a gallery in ./data\n"
+        f"  {python} -m service               serve that gallery on http://localhost:8000\n"
         "  curl -F image=@crop.jpg http://localhost:8000/search"
     )
 
