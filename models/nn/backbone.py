@@ -98,7 +98,7 @@ class _ConvBn(nn.Sequential):
         layers: list[nn.Module] = [nn.ZeroPad2d((before, after, before, after))] if total else []
         layers += [
             nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+            nn.BatchNorm2d(outputs, eps=1e-3),
         ]
         super().__init__(*layers, *([nn.ReLU6(inplace=True)] if activate else []))
 
