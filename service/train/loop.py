@@ -65,8 +65,7 @@ def train(config: TrainConfig) -> Path:
         most_crops=config.crops_per_scene,
     )
     build["num_ids"] = data.num_ids
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    network = build_network(**build).to(device, memory_format=layout)
+    network = build_network(**build).to(device, memory_format=_layout(config))
     if config.weights:
         network.load_state_dict(load_checkpoint(config.weights)["network"])
     optimizer = _optimizer(network, config)
@@ -121,31 +120,31 @@ def train(config: TrainConfig) -> Path:
                         "config": config.model_dump(mode="json"),
                     }
                     save_checkpoint(checkpoint, content)
-    return finish(network.cpu(), config, data)
+    return finish(network.cpu(), config, data, steps=total)
 
 
-def finish(network: PersonSearchNet, config: TrainConfig, data: TrainingData) -> Path:
+def finish(
+    network: PersonSearchNet, config: TrainConfig, data: TrainingData, *, steps: int
+) -> Path:
     """Export, check against torch, evaluate, and write the final card."""
     network.to(memory_format=torch.contiguous_format).eval()
     network.roi_heads.rule = dataclasses.replace(
         network.card.detections, score_threshold=config.score_threshold
     )
     trained = network.card.input
+    min_size = config.serve_min_size or trained.min_size
     served = dataclasses.replace(
         trained,
-        min_size=config.serve_min_size or trained.min_size,
+        min_size=min_size,
         max_size=config.serve_max_size or trained.max_size,
-    )
-    served = dataclasses.replace(
-        served, person_height=trained.person_height * served.min_size // trained.min_size
+        person_height=trained.person_height * min_size // trained.min_size,
     )
     training: dict[str, Any] = {
         "licence": config.licence,
         "scenes": describe(data.sources),
         "people": data.num_ids,
         "crops": config.crops.name if config.crops else None,
-        "steps": config.epochs
-        * ((config.scenes_per_epoch or len(data.scenes)) // config.batch_size),
+        "steps": steps,
         "recipe": config.model_dump(
             mode="json", exclude={"data", "out", "val", "crops", "weights", "licence", "resume"}
         ),
@@ -178,6 +177,10 @@ def _build_arguments(config: TrainConfig) -> dict[str, Any]:
             "regions_per_image", "background_iou", "pretrained",
         )
     }  # fmt: skip
+
+
+def _layout(config: TrainConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -226,8 +229,7 @@ def _step(
 ) -> tuple[dict[str, float], float]:
     """One step: the losses, and the gradient's norm before clipping."""
     images, sizes, targets = batch
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    images = images.to(device, memory_format=layout)
+    images = images.to(device, memory_format=_layout(config))
     targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
     losses = network(images, sizes, targets)
     weighted = {
