@@ -87,7 +87,11 @@ def test_searches_see_every_finished_change_while_others_write(client):
 def test_a_full_queue_refuses_further_work_at_once(live, detector):
     with live(search_queue_max=2) as port, ThreadPoolExecutor(4) as pool:
         detector.go.clear()
-        held = [pool.submit(post, port, "/detect", crop("red")) for _ in range(3)]
+        warm_up = len(detector.asked)
+        held = [pool.submit(post, port, "/detect", crop("red"))]
+        # Only what waits counts: the first must run before two more may come.
+        wait_for(lambda: len(detector.asked) > warm_up)
+        held += [pool.submit(post, port, "/detect", crop("red")) for _ in range(2)]
         wait_for(lambda: waiting(port, "search") == 2)
         started = time.monotonic()
         status, content, headers = post(port, "/detect", crop("red"))
