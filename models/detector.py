@@ -106,6 +106,26 @@ class OnnxDetector:
         )[0]
         return embedding
 
+    def attention(self, image: Pixels, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """How surely each part of given boxes [N, 4] shows a person: [N, h, w] in [0, 1].
+
+        Only NAE+ scores the pixels of a region.
+
+        Raises:
+            ModelFileError: the model is not an NAE+.
+            BoxError: as `embed`.
+        """
+        if not self.card.pixel_wise:
+            raise ModelFileError(
+                f"{self.card.name}: expected a model with an NAE+ head, which scores pixels; "
+                f"its head is {self.card.head!r}"
+            )
+        height, width = image.shape[:2]
+        checked = check_boxes(boxes, height=height, width=width)
+        prepared = prepare(image, self.card.input)
+        feature_map = self.scene_maps(prepared)[0]
+        return _sigmoid(self.head_outputs(feature_map, prepared.to_network(checked))[1])
+
     def scene_maps(self, prepared: PreparedImage) -> list[NDArray[np.float32]]:
         """Feature map [h, w, C], objectness [h, w, A] and deltas [h, w, A, 4] of one picture."""
         with self._busy:
@@ -115,7 +135,10 @@ class OnnxDetector:
     def head_outputs(
         self, feature_map: NDArray[np.float32], boxes: Boxes
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Deltas [R, 4], norm logits [R] and unit embeddings [R, D] of boxes on a feature map."""
+        """Deltas [R, 4], logits [R] and unit embeddings [R, D] of boxes on a feature map.
+
+        An NAE+ has a logit for each pixel of a region: [R, h, w].
+        """
         parts: list[Any] = []
         for start in range(0, len(boxes), ROI_CHUNK):
             regions = roi_align(
@@ -128,7 +151,7 @@ class OnnxDetector:
                 parts.append(self._head.run(None, {"regions": regions}))
         if not parts:
             dim = self.card.embedding_dim
-            shapes = (0, 4), (0,), (0, dim)
+            shapes = (0, 4), (0, 1, 1) if self.card.pixel_wise else (0,), (0, dim)
             deltas, logits, embeddings = (np.zeros(shape, np.float32) for shape in shapes)
             return deltas, logits, embeddings
         deltas, logits, embeddings = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -142,7 +165,7 @@ class OnnxDetector:
         feature_map, objectness, rpn_deltas = self.scene_maps(prepared)
         proposals, _ = propose(objectness, rpn_deltas, prepared.size, self.card.proposals)
         deltas, logits, embeddings = self.head_outputs(feature_map, proposals)
-        scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+        scores = detection_scores(logits)
         boxes = decode_boxes(deltas, proposals, BOX_WEIGHTS)
         boxes = clip_boxes(boxes, height=prepared.size[0], width=prepared.size[1])
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -152,6 +175,21 @@ class OnnxDetector:
         rule = self.card.detections
         kept = good[nms(boxes[good], scores[good], rule.nms_iou, keep=rule.max_per_scene)]
         return Detections(prepared.to_original(boxes[kept]), scores[kept], embeddings[kept])
+
+
+def detection_scores(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Detection scores [R] in [0, 1] of one scene's regions, from their logits [R].
+
+    Of logits of pixels [R, h, w], as NAE+ has them, the mean of their sigmoids, divided by the
+    scene's best. (The published code divides by the best of a whole batch, which makes a scene's
+    scores depend on its company; with one scene in a batch that is the same.)
+    """
+    scores = _sigmoid(logits)
+    if scores.ndim == 1 or not len(scores):
+        return scores.reshape(len(scores))
+    raw: NDArray[np.float32] = scores.mean(axis=(1, 2))
+    normalized: NDArray[np.float32] = raw / raw.max()
+    return normalized
 
 
 def check_boxes(boxes: NDArray[np.floating], *, height: int, width: int) -> Boxes:
@@ -173,6 +211,11 @@ def check_boxes(boxes: NDArray[np.floating], *, height: int, width: int) -> Boxe
         if outside or x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
             raise BoxError(f"{named} leaves the picture of {width}×{height} pixels")
     return clip_boxes(array.astype(np.float32), height=height, width=width)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    return scores
 
 
 def _session(graph: bytes, threads: int, device: str) -> Any:

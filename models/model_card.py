@@ -38,7 +38,7 @@ class ModelCard:
 
     Attributes:
         name: what people call it.
-        head: "nae".
+        head: "nae", "nae_plus", "nae_plus_res5" or "oim".
         backbone: "resnet50" or "efficientnet_lite0".
         embedding_dim: D.
         roi_size: bins in height and width that RoIAlign makes.
@@ -60,6 +60,11 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pixel_wise(self) -> bool:
+        """Whether the head scores each pixel of a region (NAE+)."""
+        return self.head.startswith("nae_plus")
 
     @property
     def fingerprint(self) -> str:

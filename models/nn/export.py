@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.boxes import box_iou
 from models.detector import OnnxDetector
@@ -47,18 +48,16 @@ class SceneGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """Pooled regions, channels last → deltas, norm logits and unit embeddings."""
+    """Pooled regions, channels last → deltas, the head's logits and unit embeddings."""
 
     def __init__(self, network: PersonSearchNet) -> None:
         super().__init__()
         self.roi_heads = network.roi_heads
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of regions [R, h, w, C]: [R, 4], [R] and [R, D]."""
-        described: tuple[Tensor, Tensor, Tensor] = self.roi_heads.describe(
-            regions.permute(0, 3, 1, 2)
-        )
-        return described
+        """Of regions [R, h, w, C]: [R, 4], [R] (NAE+: [R, h', w']) and [R, D]."""
+        deltas, logits, embeddings = self.roi_heads.describe(regions.permute(0, 3, 1, 2))
+        return deltas, logits, functional.normalize(embeddings)
 
 
 def export(network: PersonSearchNet, directory: Path, card: ModelCard | None = None) -> Path:

@@ -4,26 +4,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torchvision.models.detection.image_list import ImageList
 
 from models.detections import Detections
 from models.model_card import DetectionRule, ModelCard
 from models.nn.backbone import BACKBONES
 from models.nn.heads import HEADS
-from models.nn.oim import OimLoss
+from models.nn.oim import REID_LOSSES
 from models.nn.roi_heads import PersonSearchRoIHeads
 from models.nn.rpn import PersonRpn
 from models.preprocess import InputRule, prepare
 from models.proposals import ProposalRule
 
-SCORE_MEANING = (
-    "detection score = sigmoid of the batch-normalized embedding norm, in [0, 1]: "
-    "how surely the box holds a person"
-)
+SCORE_MEANINGS = {
+    "nae": "detection score = sigmoid of the batch-normalized embedding norm, in [0, 1]: "
+    "how surely the box holds a person",
+    "nae_plus": "detection score = mean over the region's pixels of the sigmoid of the "
+    "batch-normalized embedding norm, divided by the scene's best, in [0, 1]: how surely the box "
+    "holds a person beside the scene's other boxes; in every scene the best box has 1",
+    "oim": "detection score = softmax of a person classifier, in [0, 1]: how surely the box holds "
+    "a person",
+}
+SCORE_MEANINGS["nae_plus_res5"] = SCORE_MEANINGS["nae_plus"]
 
 
 class PersonSearchNet(nn.Module):
-    """Norm-aware person search on a two-stage detector.
+    """Person search on a two-stage detector.
 
     Its card says everything that a user of its weights must know; see `build_network`.
     """
@@ -46,7 +53,8 @@ class PersonSearchNet(nn.Module):
             images: [N, 3, H, W], prepared and padded.
             sizes: height and width of each without padding.
             targets: per image "boxes" [K, 4] in pixels of the resized image, "person_ids" [K]
-                (−1: nobody named the person), and optionally "ignored" [J, 4].
+                (−1: nobody named the person), optionally "ignored" [J, 4], and optionally
+                "seed", an int that alone decides which of its anchors and regions are drawn.
 
         Returns:
             loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid.
@@ -72,7 +80,7 @@ class PersonSearchNet(nn.Module):
         prepared = prepare(image, self.card.input)
         feature_map = self.backbone(torch.from_numpy(prepared.pixels)[None])
         regions = self.roi_heads.pool(feature_map, [torch.from_numpy(prepared.to_network(boxes))])
-        embeddings: NDArray[np.float32] = self.roi_heads.describe(regions)[2].numpy()
+        embeddings: NDArray[np.float32] = normalize(self.roi_heads.describe(regions)[2]).numpy()
         return embeddings
 
 
@@ -90,6 +98,9 @@ def build_network(
     regions_per_image: int = 128,
     background_iou: float = 0.1,
     pretrained: bool = False,
+    reid_loss: str = "oim",
+    pixel_labels: str = "ours",
+    focal: bool = False,
 ) -> PersonSearchNet:
     """Build a network.
 
@@ -107,11 +118,21 @@ def build_network(
         background_iou: regions that overlap nobody by as much are background; between this and
             0.5 they are left out.
         pretrained: start from ImageNet weights that a package ships.
+        reid_loss: a name in `REID_LOSSES`.
+        pixel_labels: of NAE+ heads: "published" labels pixels as the published code does, with its
+            faults; "ours" marks nothing on background, and nothing where a person is beside the
+            region.
+        focal: of NAE+ heads: focal detection loss.
 
     Raises:
-        ValueError: an unknown head or backbone, or no weights shipped for it.
+        ValueError: an unknown name, or no weights shipped for the backbone.
     """
-    for kind, key, table in (("head", head, HEADS), ("backbone", backbone, BACKBONES)):
+    for kind, key, table in (
+        ("head", head, HEADS),
+        ("backbone", backbone, BACKBONES),
+        ("reid_loss", reid_loss, REID_LOSSES),
+        ("pixel_labels", pixel_labels, ("ours", "published")),
+    ):
         if key not in table:
             raise ValueError(f"unknown {kind} {key!r}: expected one of {', '.join(table)}")
     parts = BACKBONES[backbone](pretrained=pretrained)
@@ -133,12 +154,18 @@ def build_network(
         ),
         proposals=rule,
         detections=DetectionRule(),
-        score_meaning=SCORE_MEANING,
+        score_meaning=SCORE_MEANINGS[head],
     )
+    of_pixels = {"focal": focal, "published_labels": pixel_labels == "published"}
     roi_heads = PersonSearchRoIHeads(
         parts.box_head,
-        HEADS[head](parts.trunk_channels, parts.head_channels, dim=embedding_dim),
-        OimLoss(num_ids, dim=embedding_dim, queue_size=queue_size),
+        HEADS[head](
+            parts.trunk_channels,
+            parts.head_channels,
+            dim=embedding_dim,
+            **(of_pixels if head.startswith("nae_plus") else {}),
+        ),
+        REID_LOSSES[reid_loss](num_ids, dim=embedding_dim, queue_size=queue_size),
         head_channels=parts.head_channels,
         roi_size=card.roi_size,
         stride=rule.stride,

@@ -40,9 +40,19 @@ REGRESSOR = "roi_heads.box_regressor."
 MEMORY = ("roi_heads.reid_loss.lookup_table", "roi_heads.reid_loss.circular_queue")
 # Their regressor has four outputs for "nobody", which nothing uses, then four for a person.
 PERSON_ROWS = slice(4, 8)
+PROJECTOR = "roi_heads.embedding_head.projectors.feat_res{}.0.weight"
+TITLES = {"nae": "NAE", "nae_plus": "NAE+", "nae_plus_res5": "NAE+"}
 EMBEDDING_DIM = 256
 NAMED_PROBLEMS = 3
 LEAST_SIDE = 64
+
+
+def head_of(state: Mapping[str, Tensor]) -> str:
+    """Which head a published state dict belongs to: NAE+'s projectors are 1×1 convolutions."""
+    projector = state.get(PROJECTOR.format(5))
+    if not isinstance(projector, Tensor) or projector.ndim != 4:
+        return "nae"
+    return "nae_plus" if PROJECTOR.format(4) in state else "nae_plus_res5"
 
 
 def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,14 +64,13 @@ def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             (`--rm_rcnn_bbox_bn`).
 
     Returns:
-        All that `build_network("nae", "resnet50", num_ids=…, queue_size=…)` holds, where the two
-        sizes are the lengths of the memory's tables, 0 without them.
+        All that `build_network(head_of(state), "resnet50", num_ids=…, queue_size=…)` holds, where
+        the two sizes are the lengths of the memory's tables, 0 without them.
 
     Raises:
         ModelFileError: naming what is missing, not known, of another shape or not finite.
     """
-    _refuse_nae_plus(state)
-    expected = _expected_shapes()
+    expected = _expected_shapes(head_of(state))
     found: dict[str, Tensor] = {}
     unknown, misshapen, infinite = [], [], []
     for name, value in state.items():
@@ -89,7 +98,8 @@ def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         _told("not finite", infinite),
     ]
     if any(told):
-        raise ModelFileError("not the published NAE network: " + "; ".join(filter(None, told)))
+        title = TITLES[head_of(state)]
+        raise ModelFileError(f"not the published {title} network: " + "; ".join(filter(None, told)))
     return {
         name: value[PERSON_ROWS] if name.startswith(REGRESSOR) and value.ndim else value
         for name, value in found.items()
@@ -122,7 +132,9 @@ def load_reference(
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     lookup_table, circular_queue = (weights[key] for key in MEMORY)
+    head = head_of(state)
     network = build_network(
+        head,
         name=name,
         num_ids=len(lookup_table),
         queue_size=len(circular_queue),
@@ -131,7 +143,7 @@ def load_reference(
     )
     network.load_state_dict(weights)
     training = {
-        "source": "published NAE weights",
+        "source": f"published {TITLES[head]} weights",
         "checkpoint": path.name,
         "checkpoint_sha256": file_sha256(path),
         "epochs": content.get("epoch"),
@@ -181,19 +193,10 @@ def _side(text: str) -> int:
     return side
 
 
-def _refuse_nae_plus(state: Mapping[str, Tensor]) -> None:
-    projector = state.get("roi_heads.embedding_head.projectors.feat_res5.0.weight")
-    if isinstance(projector, Tensor) and projector.ndim == 4:
-        raise ModelFileError(
-            "these are weights of NAE+ (pixel-wise projectors); only NAE is read, "
-            "which was trained without --pixel_wise"
-        )
-
-
-def _expected_shapes() -> dict[str, tuple[int, ...]]:
+def _expected_shapes(head: str) -> dict[str, tuple[int, ...]]:
     """The shapes of their tensors under our names."""
     with torch.device("meta"):
-        ours = build_network("nae", "resnet50", embedding_dim=EMBEDDING_DIM).state_dict()
+        ours = build_network(head, "resnet50", embedding_dim=EMBEDDING_DIM).state_dict()
     shapes = {name: tuple(value.shape) for name, value in ours.items()}
     for name, shape in shapes.items():
         if name.startswith(REGRESSOR) and shape:

@@ -1,46 +1,31 @@
 """The second half of the network: proposals in; losses or detections out."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxes, roi_align
 
 from models.model_card import DetectionRule
+from models.nn.heads import Head
+from models.nn.joint import joint_count
 from models.nn.oim import OimLoss
+from models.nn.projector import projector
 from models.nn.rpn import IGNORE_IOU
+from models.nn.sampling import BalancedSampler, SampledRegions, scene_seed
 from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE
 from models.roi_align import SAMPLES
 
 POSITIVE_IOU = 0.5
 
 
-@dataclass
-class SampledRegions:
-    """What one image contributes to the losses of the second half.
-
-    Attributes:
-        boxes: [R, 4] in pixels of the resized image.
-        is_person: [R] bool.
-        person_ids: [R], meaningful where is_person; −1 for a person whom nobody named.
-        matched: [R, 4], the labelled box of each region; meaningful where is_person.
-    """
-
-    boxes: Tensor
-    is_person: Tensor
-    person_ids: Tensor
-    matched: Tensor
-
-
 class PersonSearchRoIHeads(nn.Module):
-    """RoIAlign, box head, box regression and the norm-aware embedding."""
+    """RoIAlign, box head, box regression, and the head that embeds and scores."""
 
     def __init__(
         self,
         box_head: nn.Module,
-        embedding_head: nn.Module,
+        embedding_head: Head,
         reid_loss: OimLoss,
         *,
         head_channels: int,
@@ -54,23 +39,23 @@ class PersonSearchRoIHeads(nn.Module):
         self.box_head = box_head
         self.embedding_head = embedding_head
         self.reid_loss = reid_loss
-        self.box_regressor = _box_regressor(head_channels)
+        self.box_regressor = projector(head_channels, 4)
         self.roi_size = roi_size
         self.stride = stride
         self.rule = detections
         self.coder = BoxCoder(BOX_WEIGHTS)
         self.matcher = Matcher(POSITIVE_IOU, background_iou, allow_low_quality_matches=False)
-        self.sampler = BalancedPositiveNegativeSampler(regions_per_image, 0.5)
+        self.sampler = BalancedSampler(regions_per_image, 0.5)
 
     def pool(self, feature_map: Tensor, boxes: list[Tensor]) -> Tensor:
         """Regions [R, C, h, w] of boxes, given per image."""
         return roi_align(feature_map, boxes, self.roi_size, 1 / self.stride, sampling_ratio=SAMPLES)
 
     def describe(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Deltas [R, 4], norm logits [R] and unit embeddings [R, D] of pooled regions."""
-        deep = self.box_head(regions)
-        embeddings, logits = self.embedding_head(regions.float(), deep.float())
-        return self.box_regressor(deep.float().amax(dim=(2, 3))), logits, embeddings
+        """Deltas [R, 4], the head's logits and embeddings [R, D] of pooled regions."""
+        deep = self.box_head(regions).float()
+        embeddings, logits = self.embedding_head(regions.float(), deep)
+        return self.box_regressor(self.embedding_head.pool(deep)), logits, embeddings
 
     @torch.no_grad()
     def sample(
@@ -89,7 +74,8 @@ class PersonSearchRoIHeads(nn.Module):
             if ignored is not None and len(ignored):
                 near = box_iou(candidates, ignored).amax(dim=1) >= IGNORE_IOU
                 label = torch.where(near & (label == 0), -1.0, label)
-            positive, negative = (mask[0].bool() for mask in self.sampler([label]))
+            seed = scene_seed(target, part=1)
+            positive, negative = (mask[0].bool() for mask in self.sampler([label], [seed]))
             keep = torch.where(positive | negative)[0]
             index = match[keep].clamp(min=0)
             chosen.append(
@@ -113,10 +99,8 @@ class PersonSearchRoIHeads(nn.Module):
         )
         person_ids = torch.cat([part.person_ids for part in sampled])
         return {
-            "loss_detection": functional.binary_cross_entropy_with_logits(
-                logits, is_person.to(logits)
-            ),
-            "loss_box_reg": box_loss / len(is_person),
+            "loss_detection": self.embedding_head.detection_loss(logits, sampled),
+            "loss_box_reg": box_loss / joint_count(len(is_person)).to(box_loss),
             "loss_reid": self.reid_loss(embeddings[is_person], person_ids[is_person]),
         }
 
@@ -126,12 +110,12 @@ class PersonSearchRoIHeads(nn.Module):
         """Boxes [N, 4] in pixels of the resized image, scores [N] and unit embeddings [N, D]."""
         deltas, logits, embeddings = self.describe(self.pool(feature_map, [proposals]))
         boxes = clip_boxes_to_image(self.coder.decode_single(deltas, proposals), size)
-        scores = logits.sigmoid()
+        scores = self.embedding_head.scores(logits)
         good = torch.where(scores > self.rule.score_threshold)[0]
         good = good[remove_small_boxes(boxes[good], MIN_DETECTION_SIDE)]
         kept = good[nms(boxes[good], scores[good], self.rule.nms_iou)]
         kept = kept[: self.rule.max_per_scene]
-        return boxes[kept], scores[kept], embeddings[kept]
+        return boxes[kept], scores[kept], functional.normalize(embeddings[kept])
 
 
 def _take(rows: Tensor, index: Tensor, *, fill: int) -> Tensor:
@@ -139,12 +123,3 @@ def _take(rows: Tensor, index: Tensor, *, fill: int) -> Tensor:
     if len(rows):
         return rows[index]
     return rows.new_full((len(index), *rows.shape[1:]), fill)
-
-
-def _box_regressor(channels: int) -> nn.Sequential:
-    linear, norm = nn.Linear(channels, 4), nn.BatchNorm1d(4)
-    for weight in (linear.weight, norm.weight):
-        nn.init.normal_(weight, std=0.01)
-    for bias in (linear.bias, norm.bias):
-        nn.init.zeros_(bias)
-    return nn.Sequential(linear, norm)

@@ -9,6 +9,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxes
 
+from models.nn.joint import joint_count
+from models.nn.sampling import BalancedSampler, scene_seed
 from models.proposals import MIN_PROPOSAL_SIDE, ProposalRule
 
 IGNORE_IOU = 0.3
@@ -27,12 +29,14 @@ class PersonRpn(RegionProposalNetwork):
             head,
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
-            batch_size_per_image=256,
+            batch_size_per_image=ANCHORS_PER_SCENE,
             positive_fraction=0.5,
             pre_nms_top_n={"training": 2 * rule.before_nms, "testing": rule.before_nms},
             post_nms_top_n={"training": TRAINING_PROPOSALS, "testing": rule.after_nms},
             nms_thresh=rule.nms_iou,
         )
+        self.fg_bg_sampler = BalancedSampler(ANCHORS_PER_SCENE, 0.5)
+        self._seeds: list[int | None] = []
 
     def filter_proposals(
         self,
@@ -59,6 +63,7 @@ class PersonRpn(RegionProposalNetwork):
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """As torchvision; anchors on people to ignore are neither positive nor negative."""
+        self._seeds = [scene_seed(target, part=0) for target in targets]
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
         for i, (label, target) in enumerate(zip(labels, targets, strict=True)):
             ignored = target.get("ignored")
@@ -75,7 +80,7 @@ class PersonRpn(RegionProposalNetwork):
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Mean BCE over the sampled anchors; L1 over the positives by the number of samples."""
-        positive, negative = self.fg_bg_sampler(labels)
+        positive, negative = self.fg_bg_sampler(labels, self._seeds)
         positive = torch.where(torch.cat(positive, dim=0))[0]
         sampled = torch.cat([positive, torch.where(torch.cat(negative, dim=0))[0]])
         box_loss = functional.l1_loss(
@@ -84,9 +89,11 @@ class PersonRpn(RegionProposalNetwork):
             reduction="sum",
         )
         objectness_loss = functional.binary_cross_entropy_with_logits(
-            objectness.flatten()[sampled], torch.cat(labels, dim=0)[sampled]
+            objectness.flatten()[sampled], torch.cat(labels, dim=0)[sampled], reduction="sum"
         )
-        return objectness_loss, box_loss / sampled.numel()
+        count = joint_count(sampled.numel()).to(box_loss)
+        return objectness_loss / count, box_loss / count
 
 
 TRAINING_PROPOSALS = 2000
+ANCHORS_PER_SCENE = 256

@@ -11,6 +11,7 @@ from PIL import Image
 if importlib.util.find_spec("torch") is None:
     collect_ignore = [
         "test_conformance.py",
+        "test_conformance_nae_plus.py",
         "test_heads.py",
         "test_network.py",
         "test_oim.py",
@@ -18,6 +19,7 @@ if importlib.util.find_spec("torch") is None:
         "test_proposals.py",
         "test_reference.py",
         "test_roi_align.py",
+        "test_sampling.py",
     ]
 
 
@@ -33,36 +35,47 @@ def picture():
 
 
 @pytest.fixture(scope="session")
-def tiny_network(picture):
+def tiny_network(make_tiny_network):
     """A network for CPUs, untrained, that sees differences and finds people in about half it sees.
 
     Tests must not change it.
     """
+    return make_tiny_network("nae")
+
+
+@pytest.fixture(scope="session")
+def make_tiny_network(picture):
+    """Makes such a network with a head of one's choice."""
     import torch
 
     from models.nn.network import build_network
     from models.preprocess import prepare
 
-    torch.manual_seed(0)
-    network = build_network(
-        "nae", "efficientnet_lite0", num_ids=5, queue_size=8, min_size=128, max_size=192
-    )
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # the first batch is all its statistics
-    prepared = [prepare(picture(seed), network.card.input) for seed in range(2)]
-    target = {"boxes": torch.tensor([[20.0, 20, 60, 110]]), "person_ids": torch.tensor([3])}
-    network.train()
-    network(
-        torch.stack([torch.from_numpy(one.pixels) for one in prepared]),
-        [one.size for one in prepared],
-        [target, target],
-    )
-    network.roi_heads.reid_loss.update()
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
-    return network.eval()
+    def make(head: str):
+        torch.manual_seed(0)
+        network = build_network(
+            head, "efficientnet_lite0", num_ids=5, queue_size=8, min_size=128, max_size=192
+        )
+        norms = [
+            m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
+        ]
+        before = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0  # the first batch is all its statistics
+        prepared = [prepare(picture(seed), network.card.input) for seed in range(2)]
+        target = {"boxes": torch.tensor([[20.0, 20, 60, 110]]), "person_ids": torch.tensor([3])}
+        network.train()
+        network(
+            torch.stack([torch.from_numpy(one.pixels) for one in prepared]),
+            [one.size for one in prepared],
+            [target, target],
+        )
+        network.roi_heads.reid_loss.update()
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+        return network.eval()
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -76,16 +89,17 @@ def tiny_model(tiny_network, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def published_checkpoint(tmp_path_factory) -> Iterator[Path]:
     """A checkpoint as the published code writes it, with the weights of the formula."""
+    path = tmp_path_factory.mktemp("published") / "checkpoint.pth"
+    yield save_published(path, "nae")
+    path.unlink()
+
+
+def save_published(path: Path, head: str) -> Path:
     import torch
 
-    from models.tests.formula import formula_array, published_shapes
+    from models.tests.formula import formula_state
 
-    state = {
-        name: torch.from_numpy(formula_array(name, shape))
-        for name, shape in published_shapes().items()
-    }
-    path = tmp_path_factory.mktemp("published") / "checkpoint.pth"
+    state = {name: torch.from_numpy(array) for name, array in formula_state(head).items()}
     content = {"epoch": 22, "model": state, "optimizer": {}, "lr_scheduler": {}}
     torch.save(content, path, _use_new_zipfile_serialization=False)
-    yield path
-    path.unlink()
+    return path

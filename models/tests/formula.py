@@ -12,18 +12,38 @@ from numpy.typing import NDArray
 CONFORMANCE = Path(__file__).parent / "conformance"
 SEED = "public"
 RESCALER = "roi_heads.embedding_head.rescaler."
-# With these the scores of the formula's network spread over (0, 1).
-OVERRIDES = {RESCALER + "running_mean": 12.854, RESCALER + "running_var": 4.1225}
+# Mean and variance of the norms, by the kind of network: with these its scores spread over (0, 1).
+NORMS = {
+    "nae": (12.854, 4.1225),
+    "nae_plus": (8.962, 2.009),
+    "nae_plus_res5": (8.896, 1.926),
+}
 GAINS = {"rpn.head.bbox_pred.weight": 0.4, "roi_heads.box_predictor.bbox_pred.0.weight": 2.0}
 
 
-def published_shapes() -> dict[str, tuple[int, ...]]:
-    """The tensors of the published network."""
+def published_shapes(head: str = "nae") -> dict[str, tuple[int, ...]]:
+    """The tensors of the published network: in NAE+ the projectors' weights are 1×1 kernels."""
     content = json.loads((CONFORMANCE / "shapes.json").read_text())
-    return {name: tuple(shape) for name, shape in content.items()}
+    shapes = {name: tuple(shape) for name, shape in content.items()}
+    if head == "nae":
+        return shapes
+    made = {}
+    for name, shape in shapes.items():
+        if ".projectors." not in name:
+            made[name] = shape
+        elif head == "nae_plus" or ".feat_res5." in name:
+            widths = shape if head == "nae_plus" or not shape else (256, *shape[1:])
+            made[name] = (*widths, 1, 1) if name.endswith(".0.weight") else widths
+    return made
 
 
-def formula_array(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def formula_state(head: str = "nae") -> dict[str, NDArray[Any]]:
+    """The whole published network."""
+    shapes = published_shapes(head)
+    return {name: formula_array(name, shape, head) for name, shape in shapes.items()}
+
+
+def formula_array(name: str, shape: tuple[int, ...], head: str = "nae") -> NDArray[Any]:
     """The tensor of a name: float32, int64 for counters."""
     kind = name.rpartition(".")[2]
     if kind == "num_batches_tracked":
@@ -41,6 +61,6 @@ def formula_array(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     else:
         centred = normal - normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
         made = centred * np.sqrt(2 / math.prod(shape[1:])) * GAINS.get(name, 1)
-    if name in OVERRIDES:
-        made = np.full(shape, OVERRIDES[name])
+    if name in (RESCALER + "running_mean", RESCALER + "running_var"):
+        made = np.full(shape, NORMS[head][kind == "running_var"])
     return made.astype(np.float32)

@@ -16,11 +16,10 @@ from torchvision.models.detection.image_list import ImageList
 from models.boxes import box_iou, nms
 from models.detections import Detections
 from models.detector import OnnxDetector
-from models.image import read_image
 from models.nn.export import export
-from models.nn.oim import OimLoss
+from models.nn.oim import OimLoss, SmrOimLoss
 from models.nn.reference import load_reference
-from models.nn.roi_heads import SampledRegions
+from models.nn.sampling import SampledRegions
 from models.preprocess import InputRule, PreparedImage, prepare, resized_size
 from models.proposals import (
     BOX_WEIGHTS,
@@ -32,23 +31,31 @@ from models.proposals import (
     propose,
 )
 from models.roi_align import roi_align
+from models.tests.conftest import save_published
 from models.tests.formula import CONFORMANCE, formula_array, published_shapes
+from models.tests.published import (
+    ALL_SCENES,
+    EXACT,
+    NOBODY_NAMED,
+    ONNX_PIXELS,
+    PIXELS,
+    RELATIVE,
+    SCENES,
+    SMALL,
+    assert_close,
+    assert_detections,
+    assert_rows_close,
+    flips,
+    input_rule,
+    matched,
+    numbers,
+    scene,
+)
 from service.train.config import TrainConfig
 from service.train.data import TrainingScene, collate
 from service.train.loop import _optimizer
 
 pytestmark = pytest.mark.torch
-
-SCENES = ("a", "b", "c", "d")
-ALL_SCENES = (*SCENES, "full")
-SIZES = {"full": (900, 1500)}
-SMALL = (240, 400)
-RELATIVE = 1e-4
-EXACT = 1e-5
-PIXELS = 0.01
-ONNX_PIXELS = 0.05
-NOBODY_NAMED = 5555
-MARGINS = json.loads((CONFORMANCE / "margins.json").read_text())
 
 
 @dataclass
@@ -126,49 +133,6 @@ def detector(network, tmp_path_factory):
     yield OnnxDetector(model)
     for graph in model.glob("*.onnx"):
         graph.unlink()
-
-
-def scene(name: str) -> np.ndarray:
-    return read_image(CONFORMANCE / "images" / f"{name}.png").pixels
-
-
-def input_rule(name: str) -> InputRule:
-    return InputRule(*SIZES.get(name, SMALL))
-
-
-def numbers(name: str) -> dict[str, np.ndarray]:
-    with np.load(CONFORMANCE / f"{name}.npz") as file:
-        return dict(file)
-
-
-def assert_close(ours, theirs, tolerance: float = RELATIVE) -> None:
-    """Relative to the element, or to the whole's root mean square where the element is small."""
-    scale = np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale)
-
-
-def assert_rows_close(ours, theirs, tolerance: float = RELATIVE) -> None:
-    """By the length of the difference of two vectors, relative to the vector's length."""
-    apart = np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
-    assert apart.max() <= tolerance
-
-
-def matched(ours: np.ndarray, theirs: np.ndarray, *, pixels: float, flips: int = 0):
-    """Two sets of boxes as pairs of indices; all but `flips` of each must be in a pair."""
-    apart = np.abs(ours[:, None] - theirs[None]).max(axis=2)
-    our_index = apart.argmin(axis=0)
-    their_index = np.flatnonzero(apart[our_index, np.arange(len(theirs))] <= pixels)
-    our_index = our_index[their_index]
-    assert len(set(our_index)) == len(our_index)
-    assert len(theirs) - len(their_index) <= flips
-    assert abs(len(ours) - len(theirs)) <= flips
-    return our_index, their_index
-
-
-def flips(name: str) -> int:
-    """How many boxes may differ: none, if all decisions of the scene are clear."""
-    margins = [v for k, v in MARGINS[f"nae_{name}"].items() if k != "det_score_gap_min"]
-    return 0 if min(margins) > 1e-5 else 2
 
 
 def test_the_formula_makes_the_weights_that_the_published_code_ran_with():
@@ -268,22 +232,6 @@ def test_detections_are_the_published_ones(run, name):
     assert_detections(run(name).detections, numbers(f"nae_{name}"), PIXELS, flips(name))
 
 
-def assert_detections(
-    found: Detections, expected: dict[str, np.ndarray], pixels: float, allowed: int
-) -> None:
-    ours, theirs = matched(found.boxes, expected["det_boxes"], pixels=pixels, flips=allowed)
-    weighted = (found.embeddings * found.scores[:, None])[ours]
-    stored = theirs < len(expected["det_embeddings24"])
-
-    assert (np.diff(found.scores) <= 0).all()
-    assert_close(found.scores[ours], expected["det_scores"][theirs])
-    assert_rows_close(weighted[stored], expected["det_embeddings24"][theirs[stored]])
-    assert_close(np.linalg.norm(weighted, axis=1), expected["det_embedding_norm"][theirs])
-    np.testing.assert_allclose(
-        weighted.sum(axis=1), expected["det_embedding_sum"][theirs], atol=16 * RELATIVE
-    )
-
-
 @pytest.mark.parametrize("name", SCENES)
 def test_query_embeddings_of_boxes_are_the_published_ones(network, name):
     expected = numbers(f"nae_{name}")
@@ -355,6 +303,32 @@ def test_five_steps_of_the_identity_loss_are_the_published_ones(start):
         assert loss.queue_head == expected[f"header{step + 1}"]
 
 
+@pytest.mark.parametrize("start", ["zero", "filled"])
+def test_five_steps_of_the_variant_with_weighted_queue_are_the_published_ones(start):
+    expected = numbers(f"oim_smr_{start}")
+    loss = SmrOimLoss(12, dim=16, queue_size=7)
+    loss.lookup_table.copy_(torch.from_numpy(expected["lut0"]))
+    loss.circular_queue.copy_(torch.from_numpy(expected["cq0"]))
+    loss.queue_weights.copy_(torch.from_numpy(expected["omega0"]))
+
+    for step in range(5):
+        x = torch.from_numpy(expected[f"x{step}"]).requires_grad_()
+        label = torch.from_numpy(expected[f"label{step}"])
+        person = label > 0
+        ids = torch.where(label == NOBODY_NAMED, -1, label - 1)
+        value = loss(x[person], ids[person])
+        value.backward()
+        loss.update()
+
+        if not np.isnan(expected[f"loss{step}"]):  # theirs is 0 / 0 where nobody is labelled
+            assert_close(value.item(), expected[f"loss{step}"], EXACT)
+            assert_close(x.grad.numpy(), expected[f"grad{step}"], EXACT)
+        assert_close(loss.lookup_table.numpy(), expected[f"lut{step + 1}"], EXACT)
+        assert_close(loss.circular_queue.numpy(), expected[f"cq{step + 1}"], EXACT)
+        theirs = expected[f"omega{step + 1}"]
+        np.testing.assert_allclose(loss.queue_weights, theirs, rtol=EXACT)
+
+
 def test_detection_and_box_loss_and_their_gradients_are_the_published_ones(
     tiny_network, monkeypatch
 ):
@@ -386,9 +360,13 @@ def test_detection_and_box_loss_and_their_gradients_are_the_published_ones(
     assert_close(deltas.grad.numpy(), expected["grad_box"], EXACT)
 
 
-def test_one_training_step_is_the_published_one(published_checkpoint, monkeypatch):
-    expected = numbers("train_step_nae")
-    network = load_reference(published_checkpoint, min_size=SMALL[0], max_size=SMALL[1])
+@pytest.mark.parametrize("head", ["nae", "nae_plus_res5"])
+def test_one_training_step_is_the_published_one(head, tmp_path, monkeypatch):
+    expected = numbers(f"train_step_{head.removesuffix('_res5')}")
+    checkpoint = save_published(tmp_path / "checkpoint.pth", head)
+    network = load_reference(checkpoint, min_size=SMALL[0], max_size=SMALL[1])
+    checkpoint.unlink()
+    network.roi_heads.embedding_head.published_labels = True
     config = TrainConfig(data=[Path("scenes")], out=Path("run"), lr=0.003)
     optimizer = _optimizer(network, config)
     batch = collate([training_scene(i, name, expected) for i, name in enumerate("ab")])
@@ -410,7 +388,9 @@ def test_one_training_step_is_the_published_one(published_checkpoint, monkeypatc
     for name in [f"loss_{name}" for name in names]:
         assert losses[name].item() == pytest.approx(expected[name].item(), rel=EXACT), name
     assert total.item() == pytest.approx(expected["total"].item(), rel=EXACT)
-    assert norm.item() == pytest.approx(expected["grad_norm"].item(), rel=1e-4)
+    # Rounding in the first layers; of NAE+ the number of threads alone moves it by 3e-5.
+    tolerance = {"nae": 1e-4, "nae_plus_res5": 3e-4}[head]
+    assert norm.item() == pytest.approx(expected["grad_norm"].item(), rel=tolerance)
     for name, ours, before, after in first_numbers(network, expected):
         assert_close(ours, after, 3 * EXACT)
         # Where two values are nearly equal, max-pooling sends a gradient one way or the other.
@@ -437,7 +417,7 @@ def training_scene(number: int, name: str, expected: dict[str, np.ndarray]) -> T
 def sample_as_published(network, expected: dict[str, np.ndarray], monkeypatch) -> None:
     """Anchors and regions are drawn as the published code drew them; the rest stays ours."""
 
-    def draw_anchors(labels):
+    def draw_anchors(labels, seeds):
         drawn = []
         for kind, label in (("pos", 1), ("neg", 0)):
             masks = []
@@ -458,7 +438,7 @@ def sample_as_published(network, expected: dict[str, np.ndarray], monkeypatch) -
             assert len(index) == len(drawn)
             labels = expected[f"label_{i}"]
 
-            def draw(ours, index=index, labels=labels):
+            def draw(ours, seeds, index=index, labels=labels):
                 masks = [torch.zeros(len(ours[0]), dtype=torch.bool) for _ in range(2)]
                 masks[0][index[labels > 0]] = True
                 masks[1][index[labels == 0]] = True

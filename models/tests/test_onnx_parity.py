@@ -42,6 +42,45 @@ def test_onnx_finds_what_torch_finds_at_every_size(
     assert ((found.embeddings * expected.embeddings).sum(axis=1) > 0.9999).all()
 
 
+@pytest.mark.parametrize("head", ["nae_plus", "nae_plus_res5", "oim"])
+def test_onnx_finds_and_embeds_as_torch_does_with_every_head(
+    make_tiny_network, picture, tmp_path, head
+):
+    network = make_tiny_network(head)
+    detector = OnnxDetector(export(network, tmp_path))
+    boxes = np.array([[10, 10, 50, 120], [90, 5, 140, 140]], np.float32)
+
+    expected = network.detect(picture(7))
+    (found,) = detector.detect([picture(7)])
+
+    assert detector.card.head == head
+    assert len(found) == len(expected) > 3
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    assert ((found.embeddings * expected.embeddings).sum(axis=1) > 0.9999).all()
+    embeddings = detector.embed(picture(3), boxes)
+    np.testing.assert_allclose(embeddings, network.embed(picture(3), boxes), atol=1e-4)
+
+
+def test_a_model_with_pixel_scores_shows_where_in_a_box_it_looks(
+    make_tiny_network, picture, tmp_path
+):
+    detector = OnnxDetector(export(make_tiny_network("nae_plus"), tmp_path))
+    boxes = np.array([[10, 10, 50, 120], [90, 5, 140, 140]], np.float32)
+
+    attention = detector.attention(picture(3), boxes)
+
+    rows, columns = detector.card.roi_size
+    assert attention.shape == (2, rows // 2, columns // 2)
+    assert (attention > 0).all() and (attention < 1).all()
+    assert np.ptp(attention) > 1e-3
+
+
+def test_a_model_without_pixel_scores_has_no_attention(tiny_model, picture):
+    with pytest.raises(ModelFileError, match="expected a model with an NAE. head.*'nae'"):
+        OnnxDetector(tiny_model).attention(picture(3), np.array([[10, 10, 50, 120]]))
+
+
 def test_onnx_embeds_boxes_as_torch_does(tiny_network, tiny_model, picture):
     boxes = np.array([[10, 10, 50, 120], [90, 5, 140, 140], [0, 0, 200, 150]], np.float32)
 

@@ -11,7 +11,7 @@ import torch
 from models.detector import OnnxDetector
 from models.errors import ModelFileError
 from models.nn.network import build_network
-from models.nn.reference import convert_state_dict, drawn_scene, load_reference, main
+from models.nn.reference import convert_state_dict, drawn_scene, head_of, load_reference, main
 from models.tests.formula import published_shapes
 
 pytestmark = pytest.mark.torch
@@ -175,11 +175,22 @@ def test_a_missing_tensor_is_called_by_its_published_name():
     assert REGRESSOR + "1.weight" in str(caught.value)
 
 
-def test_nae_plus_is_refused_as_such():
+@pytest.mark.parametrize("head", ["nae_plus", "nae_plus_res5"])
+def test_nae_plus_is_known_by_its_projectors(head):
+    shapes = published_shapes(head)
+    state = {name: torch.tensor(1.0).expand(shape) for name, shape in shapes.items()}
+
+    network = build_network(head_of(state), "resnet50", num_ids=5532, queue_size=5000)
+    network.load_state_dict(convert_state_dict(state))
+
+    assert network.card.head == head
+
+
+def test_half_an_nae_plus_is_refused_as_one():
     name = "roi_heads.embedding_head.projectors.feat_res5.0.weight"
     state = {**flat_state(), name: torch.zeros(128, 2048, 1, 1)}
 
-    with pytest.raises(ModelFileError, match=r"weights of NAE\+"):
+    with pytest.raises(ModelFileError, match=r"not the published NAE\+ network: .*feat_res4"):
         convert_state_dict(state)
 
 
