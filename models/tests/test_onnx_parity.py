@@ -77,7 +77,7 @@ def test_a_model_with_pixel_scores_shows_where_in_a_box_it_looks(
 
 
 def test_a_model_without_pixel_scores_has_no_attention(tiny_model, picture):
-    with pytest.raises(ModelFileError, match="expected a model with an NAE. head.*'nae'"):
+    with pytest.raises(ModelFileError, match=r"expected a model with an NAE. head.*'nae'"):
         OnnxDetector(tiny_model).attention(picture(3), np.array([[10, 10, 50, 120]]))
 
 
