@@ -173,7 +173,9 @@ class OnnxDetector:
             (scores > self._threshold) & (sides >= MIN_DETECTION_SIDE).all(axis=1)
         )
         rule = self.card.detections
-        kept = good[nms(boxes[good], scores[good], rule.nms_iou, keep=rule.max_per_scene)]
+        # Scores near 1 are equal in float32 where logits are not.
+        ranking = logits if logits.ndim == 1 else scores
+        kept = good[nms(boxes[good], ranking[good], rule.nms_iou, keep=rule.max_per_scene)]
         return Detections(prepared.to_original(boxes[kept]), scores[kept], embeddings[kept])
 
 

@@ -1,14 +1,16 @@
 """What every dataset reader yields: scenes with people in them, and queries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from models.errors import DatasetError
-from models.image import read_image
+from models.errors import DatasetError, ImageError
+from models.image import EXIF_ORIENTATION, FORMATS, read_image
 
 UNLABELED = -1
 """The person id of somebody nobody named: a person for detection, a wrong answer in search."""
@@ -59,8 +61,10 @@ class Scene:
                     f"{self.path}: expected {field} of shape {shape} and type {np.dtype(dtype)}, "
                     f"got {array.shape} and {array.dtype}"
                 )
-        for index, box in enumerate(self.boxes):
-            _check_box(box, f"{self.path}: box {index}")
+        flat = ~_has_area(self.boxes)
+        if flat.any():
+            index = int(np.argmax(flat))
+            raise DatasetError(f"{self.path}: box {index}: {_expected_area(self.boxes[index])}")
         if count and self.person_ids.min() < UNLABELED:
             raise DatasetError(
                 f"{self.path}: expected person ids of {UNLABELED} or more, "
@@ -71,10 +75,13 @@ class Scene:
         """Pixels [H, W, 3], RGB and upright.
 
         Raises:
-            ImageError: The file is not a picture.
-            DatasetError: Its size is not the one of the annotations.
+            DatasetError: The file is missing or not a picture, or its size is not the one of the
+                annotations.
         """
-        image = read_image(self.path)
+        try:
+            image = read_image(self.path)
+        except (ImageError, OSError) as error:
+            raise DatasetError(f"{self.path}: {error}") from error
         if (image.width, image.height) != (self.width, self.height):
             raise DatasetError(
                 f"{self.path}: the annotations say {self.width} × {self.height} pixels, "
@@ -91,19 +98,25 @@ class Query:
         scene: Index of the scene the person is shown in.
         box: [4] float32, x1 y1 x2 y2 in that scene.
         person_id: Who it is; never UNLABELED.
-        gallery: [G] int64, indices of the scenes to search, each at most once.
+        gallery: [G] int64, indices of the scenes to search. A scene may stand there twice, where
+            the dataset's own lists have it twice.
+        truth: [P, 2] int64, where the person is to be found as the dataset's own lists say: place
+            in the gallery, index of the box in the scene there. None: in every scene of the
+            gallery, every box with the person's id that is not ignored.
     """
 
     scene: int
     box: NDArray[np.float32]
     person_id: int
     gallery: NDArray[np.int64]
+    truth: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         what = f"query for person {self.person_id} in scene {self.scene}"
         if self.box.shape != (4,):
             raise DatasetError(f"{what}: expected a box of shape (4,), got {self.box.shape}")
-        _check_box(self.box, what)
+        if not _has_area(self.box[None])[0]:
+            raise DatasetError(f"{what}: {_expected_area(self.box)}")
         if self.person_id < 0:
             raise DatasetError(f"{what}: expected a labelled person")
         if self.gallery.ndim != 1 or self.gallery.dtype != np.int64:
@@ -111,8 +124,8 @@ class Query:
                 f"{what}: expected a flat int64 gallery, "
                 f"got {self.gallery.shape} and {self.gallery.dtype}"
             )
-        if len(np.unique(self.gallery)) != len(self.gallery):
-            raise DatasetError(f"{what}: a scene is in the gallery twice")
+        if self.truth is not None:
+            _check_truth(self.truth, len(self.gallery), what)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +136,8 @@ class SceneDataset:
         source_ids: The dataset's own number of each labelled person: person id p here is
             source_ids[p] there.
         licence: What the pictures may be used for, in the source's words.
+        protocol: The rules by which what a model finds is scored: "scenes", this project's own, or
+            "published", those of the code that CUHK-SYSU and PRW are compared with.
 
     Raises:
         DatasetError: A person id or a query points at nothing.
@@ -133,6 +148,7 @@ class SceneDataset:
     queries: tuple[Query, ...]
     licence: str
     source_ids: tuple[int, ...]
+    protocol: str = "scenes"
 
     def __post_init__(self) -> None:
         for scene in self.scenes:
@@ -141,18 +157,28 @@ class SceneDataset:
                     f"{scene.path}: expected person ids below {len(self.source_ids)}, "
                     f"got {scene.person_ids.max()}"
                 )
+        counts = np.array([len(scene.boxes) for scene in self.scenes], dtype=np.int64)
         for number, query in enumerate(self.queries):
-            named = np.append(query.gallery, query.scene)
-            if named.min() < 0 or named.max() >= len(self.scenes):
-                raise DatasetError(
-                    f"{self.name}: query {number} names scene {named.max()} "
-                    f"of {len(self.scenes)} scenes"
-                )
+            what = f"{self.name}: query {number}"
+            for named in (np.array([query.scene]), query.gallery):
+                wrong = named[(named < 0) | (named >= len(self.scenes))]
+                if len(wrong):
+                    raise DatasetError(
+                        f"{what} names scene {wrong[0]} of {len(self.scenes)} scenes"
+                    )
             if query.person_id >= len(self.source_ids):
                 raise DatasetError(
-                    f"{self.name}: query {number} names person {query.person_id} "
-                    f"of {len(self.source_ids)} people"
+                    f"{what} names person {query.person_id} of {len(self.source_ids)} people"
                 )
+            if query.truth is not None:
+                places, boxes = query.truth.T
+                beyond = np.flatnonzero(boxes >= counts[query.gallery[places]])
+                if len(beyond):
+                    scene = self.scenes[query.gallery[places[beyond[0]]]]
+                    raise DatasetError(
+                        f"{what} names box {boxes[beyond[0]]} of {len(scene.boxes)} boxes "
+                        f"in {scene.name}"
+                    )
 
     @property
     def person_ids(self) -> NDArray[np.int64]:
@@ -163,21 +189,75 @@ class SceneDataset:
     def first(self, count: int) -> Self:
         """The first scenes, with the queries that can be asked and answered within them."""
         scenes = self.scenes[:count]
+        shown_in: dict[int, list[int]] = {}
+        for index, scene in enumerate(scenes):
+            for person in np.unique(scene.person_ids[~scene.ignore]).tolist():
+                shown_in.setdefault(person, []).append(index)
         queries = []
         for query in self.queries:
-            gallery = query.gallery[query.gallery < len(scenes)]
-            found = any(
-                ((scenes[i].person_ids == query.person_id) & ~scenes[i].ignore).any()
-                for i in gallery
-            )
-            if query.scene < len(scenes) and found:
-                queries.append(replace(query, gallery=gallery))
+            if query.scene >= len(scenes):
+                continue
+            kept = query.gallery < len(scenes)
+            gallery = query.gallery[kept]
+            truth = query.truth
+            if truth is None:
+                found = bool(np.isin(shown_in.get(query.person_id, []), gallery).any())
+            else:
+                places, boxes = truth[kept[truth[:, 0]]].T
+                truth = np.column_stack([(np.cumsum(kept) - 1)[places], boxes])
+                found = len(truth) > 0
+            if found:
+                queries.append(replace(query, gallery=gallery, truth=truth))
         return replace(self, scenes=scenes, queries=tuple(queries))
 
 
-def _check_box(box: NDArray[np.float32], what: str) -> None:
-    x1, y1, x2, y2 = box
-    if not np.isfinite(box).all() or x2 <= x1 or y2 <= y1:
+def require_pictures(source: Path, pictures: Sequence[Path]) -> None:
+    """Raise DatasetError, naming the file that lists them, unless all pictures are there."""
+    missing = [picture for picture in pictures if not picture.is_file()]
+    if missing:
         raise DatasetError(
-            f"{what}: expected finite x1 y1 x2 y2 with an area, got {[float(v) for v in box]}"
+            f"{source}: {len(missing)} of {len(pictures)} pictures are missing, first {missing[0]}"
         )
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright picture, in pixels; only the file's head is read.
+
+    Raises:
+        DatasetError: The file is not a picture of a format that is read.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            try:
+                lies = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            except Exception:  # as in read_image: broken EXIF does not make a picture unusable
+                lies = False
+    except Exception as error:  # Pillow's readers raise many types, some undocumented
+        raise DatasetError(f"{path}: not readable as a picture: {error}") from error
+    return (height, width) if lies else (width, height)
+
+
+def _has_area(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of boxes [N, 4] are finite and have an area."""
+    sides = boxes[:, 2:] > boxes[:, :2]
+    return np.asarray(np.isfinite(boxes).all(axis=1) & sides.all(axis=1))
+
+
+def _expected_area(box: NDArray[np.float32]) -> str:
+    return f"expected finite x1 y1 x2 y2 with an area, got {[float(value) for value in box]}"
+
+
+def _check_truth(truth: NDArray[np.int64], gallery_size: int, what: str) -> None:
+    if truth.ndim != 2 or truth.shape[1] != 2 or truth.dtype != np.int64:
+        raise DatasetError(
+            f"{what}: expected int64 truth of shape (P, 2), got {truth.shape} and {truth.dtype}"
+        )
+    places, boxes = truth.T
+    if len(truth) and (places.min() < 0 or places.max() >= gallery_size or boxes.min() < 0):
+        raise DatasetError(
+            f"{what}: expected truth within a gallery of {gallery_size} scenes, got places "
+            f"{places.min()} to {places.max()} and boxes from {boxes.min()}"
+        )
+    if len(np.unique(truth, axis=0)) != len(truth):
+        raise DatasetError(f"{what}: the same box at the same place of the gallery is named twice")

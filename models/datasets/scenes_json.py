@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset
+from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset, require_pictures
 from models.errors import DatasetError
 
 FORMAT = "ps-real-eval/1"
@@ -65,11 +65,7 @@ def read_scenes_json(directory: Path) -> SceneDataset:
         )
         for image, own in zip(images, in_image, strict=True)
     )
-    missing = [str(scene.path) for scene in scenes if not scene.path.is_file()]
-    if missing:
-        raise DatasetError(
-            f"{path}: {len(missing)} of {len(scenes)} pictures are missing, first {missing[0]}"
-        )
+    require_pictures(path, [scene.path for scene in scenes])
     return SceneDataset(
         name=str(content.get("name", directory.resolve().name)),
         scenes=scenes,

@@ -113,7 +113,9 @@ class PersonSearchRoIHeads(nn.Module):
         scores = self.embedding_head.scores(logits)
         good = torch.where(scores > self.rule.score_threshold)[0]
         good = good[remove_small_boxes(boxes[good], MIN_DETECTION_SIDE)]
-        kept = good[nms(boxes[good], scores[good], self.rule.nms_iou)]
+        # Scores near 1 are equal in float32 where logits are not.
+        ranking = logits if logits.ndim == 1 else scores
+        kept = good[nms(boxes[good], ranking[good], self.rule.nms_iou)]
         kept = kept[: self.rule.max_per_scene]
         return boxes[kept], scores[kept], functional.normalize(embeddings[kept])
 

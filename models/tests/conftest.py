@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+collect_ignore = []
 if importlib.util.find_spec("torch") is None:
-    collect_ignore = [
+    collect_ignore += [
         "test_conformance.py",
         "test_conformance_nae_plus.py",
         "test_heads.py",
@@ -20,6 +21,12 @@ if importlib.util.find_spec("torch") is None:
         "test_reference.py",
         "test_roi_align.py",
         "test_sampling.py",
+    ]
+if importlib.util.find_spec("scipy") is None:
+    collect_ignore += [
+        "test_mat.py",
+        "test_published_layouts.py",
+        "test_published_protocols.py",
     ]
 
 

@@ -193,6 +193,78 @@ def test_the_first_scenes_keep_the_queries_that_can_be_answered():
     assert [query.gallery.tolist() for query in first.queries] == [[1]]
 
 
+def query(**changes) -> Query:
+    fields = {
+        "scene": 0,
+        "box": np.array([1, 2, 30, 40], np.float32),
+        "person_id": 0,
+        "gallery": np.array([1, 2, 1]),
+        "truth": np.array([[0, 0], [2, 0]]),
+    }
+    return Query(**fields | changes)
+
+
+def test_a_gallery_may_name_a_scene_twice():
+    dataset = SceneDataset("d", (scene(), scene(), scene()), (query(),), "", (7,))
+
+    assert dataset.queries[0].gallery.tolist() == [1, 2, 1]
+    assert dataset.protocol == "scenes"
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (np.array([[0, 0]], np.int32), r"expected int64 truth of shape \(P, 2\)"),
+        (np.array([0, 0]), r"expected int64 truth of shape \(P, 2\)"),
+        (np.array([[0, 0, 0]]), r"expected int64 truth of shape \(P, 2\)"),
+        (np.array([[3, 0]]), "within a gallery of 3 scenes, got places 3 to 3"),
+        (np.array([[-1, 0]]), "within a gallery of 3 scenes, got places -1 to -1"),
+        (np.array([[0, -1]]), "boxes from -1"),
+        (np.array([[1, 0], [1, 0]]), "the same box at the same place of the gallery"),
+    ],
+)
+def test_a_query_refuses_truth_that_its_gallery_has_not(truth, message):
+    with pytest.raises(DatasetError, match=message):
+        query(truth=truth)
+
+
+def test_a_dataset_refuses_truth_that_its_scene_has_not():
+    asked = query(truth=np.array([[1, 1]]))
+
+    with pytest.raises(DatasetError, match="query 0 names box 1 of 1 boxes in a"):
+        SceneDataset("d", (scene(), scene(), scene()), (asked,), "", (7,))
+
+
+def test_the_first_scenes_keep_the_truth_that_is_in_them():
+    queries = (query(gallery=np.array([2, 1, 1])), query(truth=np.array([[1, 0]])))
+    dataset = SceneDataset(
+        "d", (scene(), scene(), scene()), queries, "", (7,), protocol="published"
+    )
+
+    first = dataset.first(2)
+
+    (kept,) = first.queries
+    assert kept.gallery.tolist() == [1, 1]
+    assert kept.truth.tolist() == [[1, 0]]
+    assert first.protocol == "published"
+
+
+def test_an_ignored_box_makes_no_query_answerable():
+    hidden = scene(ignore=np.array([True]))
+    asked = query(gallery=np.array([1]), truth=None)
+    dataset = SceneDataset("d", (scene(), hidden, scene()), (asked,), "", (7,))
+
+    assert dataset.first(2).queries == ()
+
+
+def test_a_picture_that_is_none_or_is_gone_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(DatasetError, match=name):
+            scene(path=tmp_path / name).read()
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real scenes at {REAL} (PERSON_SEARCH_REAL)")
 def test_the_real_scenes_are_read_whole():
     dataset = read_scenes_json(REAL / "public")

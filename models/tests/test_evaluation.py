@@ -1,14 +1,19 @@
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models import evaluate
 from models.boxes import box_iou
 from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset
 from models.detections import Detections
 from models.errors import DatasetError
-from models.evaluation.detection import evaluate_detection, interpolated_ap
-from models.evaluation.search import cuhk_iou, evaluate_search, half_iou, stepwise_ap
+from models.evaluation.cbgm import match
+from models.evaluation.detection import evaluate_detection, interpolated_ap, stepwise_ap
+from models.evaluation.found import Found
+from models.evaluation.protocols import PUBLISHED, SEQNET
+from models.evaluation.search import cuhk_iou, evaluate_search, half_iou
 
 LEFT, MIDDLE, RIGHT = (0, 0, 40, 100), (100, 0, 140, 100), (200, 0, 240, 100)
 
@@ -370,3 +375,177 @@ def slow_detection(scenes, detections):
         for count in range(1, people + 1)
     )
     return sum(hit for _, hit in rows) / people, ap / people
+
+
+def published(scenes, detections, **options):
+    return search(scenes, detections, protocol=PUBLISHED, **options)
+
+
+def test_the_published_detection_counts_a_pair_only_where_each_is_the_others_best():
+    near = shifted(LEFT, 8)
+    people = scene((LEFT, 0), (near, 1))
+    detections = found((LEFT, 0.9), (shifted(LEFT, 1), 0.8))
+
+    assert evaluate_detection([people], [detections]).recall == 1
+    assert evaluate_detection([people], [detections], protocol=PUBLISHED).recall == 0.5
+
+
+def test_the_published_detection_prefers_the_larger_overlap_to_the_better_score():
+    detections = found((shifted(LEFT, 5), 0.9), (LEFT, 0.2))
+
+    result = evaluate_detection([scene((LEFT, 0))], [detections], protocol=PUBLISHED)
+
+    assert (result.recall, result.ap) == (1, 0.5)
+
+
+def test_the_published_detection_leaves_out_scores_below_a_hundredth_and_no_short_people():
+    people = scene(((0, 0, 10, 20), 0), (RIGHT, 1))
+    detections = found(((0, 0, 10, 20), 0.01), (RIGHT, 0.0099))
+
+    result = evaluate_detection([people], [detections], protocol=PUBLISHED)
+
+    assert (result.people, result.recall, result.false_positives) == (2, 0.5, 0)
+
+
+def test_detection_of_some_people_leaves_out_scenes_without_them():
+    scenes = [scene((LEFT, 3), (RIGHT, UNLABELED)), scene((MIDDLE, UNLABELED))]
+    detections = [found((LEFT, 0.9), (RIGHT, 0.8)), found((RIGHT, 0.95))]
+
+    result = evaluate_detection(scenes, detections, protocol=PUBLISHED, only={3})
+
+    assert (result.people, result.recall, result.false_positives) == (1, 1, 1)
+
+
+def test_the_published_code_does_not_take_person_0_for_labeled():
+    assert PUBLISHED.labeled((0, 1, 7)) == {1, 2}
+    assert SEQNET.labeled((0, 1, 7)) == {0, 1, 2}
+
+
+def test_the_published_search_takes_scores_from_one_half_on():
+    scenes = [scene((LEFT, 0)), scene((LEFT, 1)), scene((LEFT, 2))]
+    detections = [found((LEFT, 0.5, 0.9)), found((LEFT, 0.49, 1)), found((LEFT, 0.6, 0.7))]
+
+    assert published(scenes, detections).map == 1
+    assert search(scenes, detections).map == pytest.approx(1 / 2)
+
+
+def test_the_published_search_looks_for_the_first_box_of_a_person_in_a_scene():
+    scenes = [scene((LEFT, 0), (RIGHT, 0))]
+    detections = [found((LEFT, 1, 0.8), (RIGHT, 1, 0.9))]
+
+    assert search(scenes, detections).map == 1
+    assert published(scenes, detections).map == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [(PUBLISHED, (1 + 1 + 3 / 5) / 3), (SEQNET, (1 + 2 / 3) / 3)],
+    ids=["published", "seqnet"],
+)
+def test_a_repeated_scene_counts_as_the_protocol_says(protocol, expected):
+    # The person is to be found three times. Searched once, the first scene gives right 0.9 and
+    # wrong 0.8, and the second right 0.7; searched twice, those of the first stand there twice.
+    scenes = (scene((LEFT, 0), (RIGHT, 1)), scene((LEFT, 0)), scene((LEFT, 0)))
+    detections = [found((LEFT, 1, 0.9), (RIGHT, 1, 0.8)), found((LEFT, 1, 0.7)), found()]
+    query = Query(2, np.array(LEFT, np.float32), 0, np.array([0, 1, 0]))
+    dataset = SceneDataset("hand", scenes, (query,), "", (10, 11))
+
+    result = evaluate_search(dataset, detections, QUERY, protocol=protocol)
+
+    assert result.map == pytest.approx(expected)
+
+
+def test_a_querys_own_truth_is_what_is_to_be_found():
+    scenes = (scene((LEFT, 0), (RIGHT, 1)), scene((LEFT, 0)), scene((LEFT, 0)))
+    detections = [found((LEFT, 1, 0.9), (RIGHT, 1, 0.8)), found((LEFT, 1, 0.7)), found()]
+    gallery, truth = np.array([1, 0]), np.array([[1, 1]])
+    query = Query(2, np.array(LEFT, np.float32), 0, gallery, truth)
+    dataset = SceneDataset("hand", scenes, (query,), "", (10, 11))
+
+    result = evaluate_search(dataset, detections, QUERY)
+
+    assert result.map == pytest.approx(1 / 2)
+    assert result.first_right.tolist() == [1]
+
+
+def test_the_first_right_hit_of_a_query_without_any_is_infinitely_far():
+    result = search([scene((LEFT, 0))], [found((RIGHT, 1, 0.9))])
+
+    assert result.first_right.tolist() == [np.inf]
+
+
+@pytest.mark.parametrize("block", [2**22, 96 * 5])
+def test_equal_embeddings_are_equally_similar_wherever_they_stand(monkeypatch, block):
+    monkeypatch.setattr("models.evaluation.search.BLOCK", block)
+    rng = np.random.default_rng(0)
+    people = rng.standard_normal((8, 96)).astype(np.float32)
+    people /= np.linalg.norm(people, axis=1, keepdims=True)
+    one = found((LEFT, 0.9))
+    copies = [Detections(one.boxes, one.scores, people[:1])] * 36
+    scenes = (scene((LEFT, 0)), *[scene((LEFT, 1))] * 35, scene((LEFT, 0)))
+    query = Query(36, np.array(LEFT, np.float32), 0, np.arange(36))
+    dataset = SceneDataset("copies", scenes, (query,) * 8, "", (10, 11))
+
+    result = evaluate_search(dataset, [*copies, Detections.empty(96)], people)
+
+    assert result.average_precisions.tolist() == [1 / 36] * 8
+    assert result.first_right.tolist() == [0] * 8
+
+
+def test_the_size_of_a_block_changes_nothing(monkeypatch):
+    case = random_case(np.random.default_rng(3))
+    whole = evaluate_search(*case)
+
+    monkeypatch.setattr("models.evaluation.search.BLOCK", 7)
+
+    assert evaluate_search(*case).average_precisions.tolist() == whole.average_precisions.tolist()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_matching_has_the_largest_sum_of_weights(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 6, 2))
+    weights = rng.uniform(-1, 1, shape) if seed % 2 else rng.integers(-2, 3, shape) / 2
+
+    partners = match(weights)
+
+    rows = np.flatnonzero(partners >= 0)
+    assert len(rows) == len(set(partners[rows])) == min(shape)
+    wide = weights if shape[0] <= shape[1] else weights.T
+    most = max(
+        sum(wide[i, j] for i, j in enumerate(columns))
+        for columns in permutations(range(wide.shape[1]), wide.shape[0])
+    )
+    assert weights[rows, partners[rows]].sum() == pytest.approx(most)
+
+
+def test_context_raises_the_person_whose_company_is_there():
+    # Person 0 walks with somebody like (0, 1, 0). In the first scene they are together, in the
+    # second a stranger who looks a little more like person 0 walks alone.
+    def people(*rows):
+        rows = np.array(rows, np.float32)
+        boxes = np.array([LEFT, RIGHT][: len(rows)], np.float32)
+        return Detections(boxes, np.ones(len(rows), np.float32), rows)
+
+    scenes = (scene((LEFT, 0), (RIGHT, 1)), scene((LEFT, 2)), scene((LEFT, 0)))
+    query = Query(2, np.array(LEFT, np.float32), 0, np.array([0, 1]))
+    found = Found(
+        scenes=("scene",) * 3,
+        detections=(
+            people((0.6, 0, 0.8), (0, 1, 0)),
+            people((0.8, 0, 0.6)),
+            people((1, 0, 0), (0, 1, 0)),
+        ),
+        query_scenes=np.array([2]),
+        query_boxes=query.box[None],
+        query_embeddings=np.array([[1, 0, 0]], np.float32),
+    )
+    dataset = SceneDataset("hand", scenes, (query,), "", (10, 11, 12))
+
+    def score_with(cbgm):
+        return evaluate.score(found, dataset, cbgm=cbgm)["search"]["map"]
+
+    assert score_with(None) == 1 / 2
+    assert score_with((3, 2)) == 1
+    assert score_with((1, 2)) == 1 / 2, "only the stranger's scene is matched"
+    assert score_with((3, 1)) == 1 / 2, "the person is matched without company"
