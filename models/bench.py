@@ -21,13 +21,19 @@ from models.image import encode_jpeg, read_image
 from models.preprocess import prepare
 from models.proposals import propose
 
-STAGES = ("decode", "prepare", "scene graph", "proposals", "head", "detect", "embed a box", "crop")
+DETECTION_STAGES = ("decode", "prepare", "scene graph", "proposals", "head", "detect")
+STAGES = (*DETECTION_STAGES, "embed a box", "crop")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def measure(
-    detector: OnnxDetector, pictures: list[bytes], *, rounds: int
+    detector: OnnxDetector, pictures: list[bytes], *, rounds: int, describe: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds of each stage, one value per round and picture."""
+    """Seconds of each stage, one value per round and picture.
+
+    Args:
+        describe: Also time the description of a person who is given by a box, or by a crop.
+    """
     seconds: dict[str, list[float]] = defaultdict(list)
 
     @contextmanager
@@ -51,6 +57,8 @@ def measure(
                 detector.head_outputs(feature_map, proposals)
             with timed("detect"):
                 detector.detect([pixels])
+            if not describe:
+                continue
             height, width = pixels.shape[:2]
             box = np.array([[0.4 * width, 0.2 * height, 0.5 * width, 0.7 * height]])
             with timed("embed a box"):
@@ -59,6 +67,27 @@ def measure(
             with timed("crop"):
                 detector.embed_crop(pixels[y1:y2, x1:x2])
     return seconds
+
+
+def summary(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile of each stage, in milliseconds."""
+    stages = {}
+    for stage, values in seconds.items():
+        median, p95 = np.percentile(values, [50, 95]) * 1000
+        stages[stage] = {"median_ms": round(float(median), 2), "p95_ms": round(float(p95), 2)}
+    return stages
+
+
+def folder_pictures(folder: Path, limit: int) -> list[bytes]:
+    """The first picture files of a folder, by name.
+
+    Raises:
+        PersonSearchError: it has none.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise PersonSearchError(f"no picture in {folder}: expected {', '.join(PICTURE_SUFFIXES)}")
+    return [path.read_bytes() for path in paths[:limit]]
 
 
 def sample_pictures(count: int, *, width: int, height: int) -> list[bytes]:
@@ -76,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m models.bench", description=__doc__)
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
-    parser.add_argument("--images", type=Path, help="a folder of JPEGs instead of made ones")
+    parser.add_argument("--images", type=Path, help="a folder of pictures instead of made ones")
     parser.add_argument("--limit", type=int, default=4, help="pictures at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), metavar=("W", "H"))
@@ -86,13 +115,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         detector = OnnxDetector(options.model, threads=options.threads, device=options.device)
         if options.images:
-            paths = sorted(options.images.glob("*.jp*g"))[: options.limit]
-            pictures = [path.read_bytes() for path in paths]
+            pictures = folder_pictures(options.images, options.limit)
         else:
             width, height = options.size
             pictures = sample_pictures(options.limit, width=width, height=height)
         if not pictures:
-            raise PersonSearchError(f"no JPEG in {options.images}")
+            raise PersonSearchError(f"expected a --limit of 1 or more, got {options.limit}")
         measure(detector, pictures[:1], rounds=1)
         seconds = measure(detector, pictures, rounds=options.rounds)
     except PersonSearchError as error:
@@ -100,11 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"{detector.card.name}, {options.device}, {len(pictures)} pictures × {options.rounds}")
     print(f"{'stage':<14}{'median ms':>10}{'p95 ms':>10}")
-    stages = {}
+    stages = summary(seconds)
     for stage in STAGES:
-        median, p95 = np.percentile(seconds[stage], [50, 95]) * 1000
-        stages[stage] = {"median_ms": round(float(median), 2), "p95_ms": round(float(p95), 2)}
-        print(f"{stage:<14}{median:>10.1f}{p95:>10.1f}")
+        print(f"{stage:<14}{stages[stage]['median_ms']:>10.1f}{stages[stage]['p95_ms']:>10.1f}")
     per_second = 1 / float(np.median(seconds["decode"]) + np.median(seconds["detect"]))
     print(f"{per_second:.2f} images/s, decoded and detected one by one")
     result = {

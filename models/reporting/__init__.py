@@ -1,0 +1,1 @@
+"""What `python -m models.report` is made of."""
