@@ -90,7 +90,8 @@ def prw_queries(
 
     Args:
         scenes, source_ids: Of the test split, as `read_prw` yields them.
-        cross_camera: Leave the frames of the query's own camera out of its gallery.
+        cross_camera: Leave the frames of the query's own camera out of its gallery. Queries of
+            people whom no other camera shows are left out; the published code fails at them.
 
     Raises:
         DatasetError: The file is missing, or a line of it is not as expected.
@@ -127,6 +128,8 @@ def prw_queries(
         places = np.searchsorted(gallery, shown[person][:, 0])
         within = np.isin(shown[person][:, 0], gallery)
         truth = np.column_stack([places, shown[person][:, 1]])[within]
+        if cross_camera and len(truth) == 0:
+            continue
         queries.append(Query(scene, box, person, gallery, truth))
     return tuple(queries)
 

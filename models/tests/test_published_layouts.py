@@ -3,6 +3,7 @@
 The datasets in `conformance/eval/` are tiny and made up; layout and types are the original ones.
 """
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -668,3 +669,25 @@ def test_without_scipy_the_reader_says_what_to_install(originals, monkeypatch):
 
     with pytest.raises(DatasetError, match=r"frame_test\.mat: .* pip install scipy"):
         read_prw(originals / "prw")
+
+
+def test_a_person_of_one_camera_is_not_asked_for_across_cameras(originals):
+    dataset = read_prw(originals / "prw")
+    person = dataset.source_ids.index(548)
+    scenes = [
+        dataclasses.replace(scene, camera="2") if person in scene.person_ids else scene
+        for scene in dataset.scenes
+    ]
+
+    asked = {
+        cross_camera: [
+            query.person_id
+            for query in prw_queries(
+                originals / "prw", scenes, dataset.source_ids, cross_camera=cross_camera
+            )
+        ]
+        for cross_camera in (False, True)
+    }
+
+    assert person in asked[False]
+    assert asked[True] == [other for other in asked[False] if other != person]
