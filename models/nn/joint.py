@@ -83,9 +83,10 @@ class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(squares / (count - 1), share)
+            self.running_mean.lerp_(mean.float(), share)
+            self.running_var.lerp_((squares / (count - 1)).float(), share)
         scale = torch.rsqrt(squares / count + self.eps)
+        mean, scale = mean.float(), scale.float()
         normalized: Tensor = _Normalize.apply(input, self.weight, self.bias, mean, scale, count)
         return normalized
 
@@ -121,10 +122,9 @@ def _joint_moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     the mean is large, as a difference of sums of squares would.
     """
     values = values.float()
-    sides = _all_but_channels(values)
     count = values.numel() // values.shape[1]
-    mean = values.sum(sides) / max(count, 1)
-    squares = (values - _along_channels(mean, values)).square().sum(sides)
+    mean = _summed(values) / max(count, 1)
+    squares = _summed((values - _along_channels(mean.float(), values)).square())
     own = torch.cat([mean, squares, mean.new_tensor([count])])
     gathered = [torch.empty_like(own) for _ in range(world_size())]
     distributed.all_gather(gathered, own)
@@ -134,7 +134,7 @@ def _joint_moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = counts.sum()
     joint_mean = (counts * means).sum(0) / total.clamp(min=1)
     joint_squares = (all_squares + counts * (means - joint_mean).square()).sum(0)
-    return joint_mean.float(), joint_squares.float(), total.float()
+    return joint_mean, joint_squares, total
 
 
 class _Normalize(Function):
@@ -162,21 +162,21 @@ class _Normalize(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, mean, scale, count = ctx.saved_tensors
         gradient = gradients[0].float()
-        sides = _all_but_channels(input)
         unit = (input.float() - _along_channels(mean, input)).mul_(_along_channels(scale, input))
-        for_bias = gradient.sum(sides)
-        for_weight = (gradient * unit).sum(sides)
-        joint = torch.cat([for_bias, for_weight])
-        distributed.all_reduce(joint)
-        by_mean, by_scale = (joint / count).chunk(2)
+        own = torch.cat([_summed(gradient), _summed(gradient * unit)])
+        for_bias, for_weight = own.float().chunk(2)
+        distributed.all_reduce(own)
+        by_mean, by_scale = (own / count).float().chunk(2)
         through = gradient - _along_channels(by_mean, input)
         through -= unit.mul_(_along_channels(by_scale, input))
         through *= _along_channels(scale * weight, input)
         return through.to(input.dtype), for_weight, for_bias, None, None, None
 
 
-def _all_but_channels(values: Tensor) -> list[int]:
-    return [side for side in range(values.dim()) if side != 1]
+def _summed(values: Tensor) -> Tensor:
+    """Sums of [N, C, …] by channel; on a CPU in double precision, as torch's batch norm has it."""
+    sides = [side for side in range(values.dim()) if side != 1]
+    return values.sum(sides, dtype=torch.float64 if values.device.type == "cpu" else None)
 
 
 def _along_channels(row: Tensor, like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.nn.joint import joint_count
-from models.nn.projector import projector
+from models.nn.projector import TwoProjectors
 from models.nn.sampling import SampledRegions
 
 
@@ -20,13 +20,7 @@ class NaeHead(nn.Module):
 
     def __init__(self, trunk_channels: int, head_channels: int, *, dim: int = 256) -> None:
         super().__init__()
-        half = dim // 2
-        self.projectors = nn.ModuleDict(
-            {
-                "feat_res4": projector(trunk_channels, half),
-                "feat_res5": projector(head_channels, dim - half),
-            }
-        )
+        self.projectors = TwoProjectors(trunk_channels, head_channels, dim)
         self.rescaler = nn.BatchNorm1d(1)
 
     def forward(self, trunk_map: Tensor, head_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,11 +33,7 @@ class NaeHead(nn.Module):
         Returns:
             Unit embeddings [R, dim] and norm logits [R], whose sigmoid is the detection score.
         """
-        parts = [
-            self.projectors["feat_res4"](trunk_map.amax(dim=(2, 3))),
-            self.projectors["feat_res5"](self.pool(head_map)),
-        ]
-        embedding = torch.cat(parts, dim=1)
+        embedding = self.projectors(trunk_map.amax(dim=(2, 3)), self.pool(head_map))
         norm = embedding.norm(dim=1, keepdim=True)
         return embedding / norm.clamp(min=1e-12), self.rescaler(norm).squeeze(1)
 

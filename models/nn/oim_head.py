@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.nn.nae_head import person_loss
-from models.nn.projector import projector
+from models.nn.projector import TwoProjectors
 from models.nn.sampling import SampledRegions
 
 
@@ -23,13 +22,7 @@ class OimHead(nn.Module):
 
     def __init__(self, trunk_channels: int, head_channels: int, *, dim: int = 256) -> None:
         super().__init__()
-        half = dim // 2
-        self.projectors = nn.ModuleDict(
-            {
-                "feat_res4": projector(trunk_channels, half),
-                "feat_res5": projector(head_channels, dim - half),
-            }
-        )
+        self.projectors = TwoProjectors(trunk_channels, head_channels, dim)
         self.classifier = nn.Linear(head_channels, 2)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -46,12 +39,9 @@ class OimHead(nn.Module):
             sigmoid is the softmax over the two.
         """
         pooled = self.pool(head_map)
-        parts = [
-            self.projectors["feat_res4"](trunk_map.amax(dim=(2, 3))),
-            self.projectors["feat_res5"](pooled),
-        ]
+        embedding = self.projectors(trunk_map.amax(dim=(2, 3)), pooled)
         background, person = self.classifier(pooled).unbind(dim=1)
-        return functional.normalize(torch.cat(parts, dim=1)), person - background
+        return functional.normalize(embedding), person - background
 
     def pool(self, head_map: Tensor) -> Tensor:
         """What the box regression and the classifier see: [R, head_channels]."""
