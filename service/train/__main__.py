@@ -1,6 +1,7 @@
 """python -m service.train --data DIR --out DIR: train, evaluate, export."""
 
 import logging
+import os
 import sys
 
 from pydantic import ValidationError
@@ -17,30 +18,45 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = CliApp.run(TrainConfig, cli_args=sys.argv[1:] if arguments is None else arguments)
     except ValidationError as error:
-        for problem in error.errors():
-            flag = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
-            print(f"error: {flag}: {problem['msg']}", file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return 2
+    rank = int(os.environ.get("RANK", "0"))
     config.out.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("service.train")
     log.setLevel(logging.INFO)
-    file = logging.FileHandler(config.out / "log.txt")
-    handlers: list[logging.Handler] = [logging.StreamHandler(), file]
+    handlers: list[logging.Handler] = [logging.NullHandler()]
+    if rank == 0:
+        handlers = [logging.StreamHandler(), logging.FileHandler(config.out / "log.txt")]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     try:
-        with logging_redirect_tqdm([log]):
+        with logging_redirect_tqdm([log] if rank == 0 else []):
             model = train(config)
     except PersonSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        who = f" (process {rank})" if rank else ""
+        print(f"error{who}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: with --resume it goes on from its last checkpoint", file=sys.stderr)
+        return 130
     finally:
         for handler in handlers:
             log.removeHandler(handler)
-        file.close()
-    print(model)
+            handler.close()
+    if model is not None:
+        print(model)
     return 0
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong with flags, a line each."""
+    lines = []
+    for problem in error.errors():
+        flag = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
+        where = f"{flag}: " if problem["loc"] else ""
+        lines.append(f"error: {where}{problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Every flag of a training run, saved into the run and its checkpoints."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.train.presets import PRESETS
 
 
 class TrainConfig(BaseModel):
@@ -15,13 +17,22 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: list[Path] = Field(
-        min_length=1, description="directories of annotated scenes (images/ + annotations.json)"
+        min_length=1, description="annotated scenes to train on: CUHK-SYSU, PRW, COCO or our format"
     )
     out: Path = Field(description="where the run goes: log, checkpoint, model file")
+    preset: str | None = Field(
+        None, description=f"recipe to start from, other flags win: {', '.join(PRESETS)}"
+    )
     val: Path | None = Field(
         None, description="annotated scenes to evaluate on; without it, the first --data"
     )
     val_scenes: int | None = Field(None, description="evaluate on so many scenes at most", ge=1)
+    gallery_size: int = Field(
+        100, description="scenes that a query of CUHK-SYSU is searched in; -1 is all", ge=-1
+    )
+    evaluate_every: int = Field(
+        0, description="epochs between evaluations; 0 is only at the end", ge=0
+    )
     crops: Path | None = Field(
         None, description="crops of people (Market-1501 names; ZIP or directory) to paste"
     )
@@ -31,10 +42,18 @@ class TrainConfig(BaseModel):
     crops_per_scene: int = Field(8, description="at most, at least a third of it", ge=1)
     licence: str = Field("not stated", description="of the training data, for the model card")
 
-    head: Literal["nae"] = "nae"
+    head: Literal["nae", "nae_plus", "nae_plus_res5", "oim"] = "nae"
     backbone: Literal["resnet50", "efficientnet_lite0"] = "resnet50"
+    reid_loss: Literal["oim", "oim_smr"] = "oim"
+    pixel_labels: Literal["ours", "published"] = Field(
+        "ours", description="of NAE+: which pixels count as a person; published has faults"
+    )
+    focal: bool = Field(False, description="of NAE+: focal detection loss")
     name: str | None = Field(None, description="of the model file")
-    weights: Path | None = Field(None, description="a checkpoint of ours to start from")
+    weights: Path | None = Field(
+        None,
+        description="to start from: a checkpoint of ours, a published one, or ImageNet's ResNet-50",
+    )
     pretrained: bool = Field(
         False, description="start from ImageNet weights that a package ships (efficientnet_lite0)"
     )
@@ -45,7 +64,8 @@ class TrainConfig(BaseModel):
 
     epochs: int = Field(22, ge=1)
     scenes_per_epoch: int | None = Field(None, description="default: as many as there are", ge=1)
-    batch_size: int = Field(5, ge=1)
+    batch_size: int = Field(5, description="scenes per step, over all processes", ge=1)
+    group_by_shape: bool = Field(False, description="batches of scenes of like shape")
     lr: float = Field(0.003, gt=0)
     lr_schedule: Literal["step", "cosine"] = "step"
     lr_step: int = Field(16, description="epochs until the rate is divided by ten", ge=1)
@@ -65,18 +85,46 @@ class TrainConfig(BaseModel):
         None, description="shorter side in the model file; default: as trained", ge=64
     )
     serve_max_size: int | None = Field(None, description="longer side, likewise", ge=64)
-    seed: int = 1
+    seed: int = Field(1, ge=0)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(None, description="CPU threads of torch", ge=1)
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of the backbone and box head; heads and losses are always fp32"
+    )
+    threads: int | None = Field(None, description="CPU threads of torch, per process", ge=1)
     channels_last: bool = Field(
         False,
         description="twice as fast for efficientnet_lite0 on a CPU; but torch's batch norm there "
         "then sums less exactly",
     )
-    workers: int = Field(1, description="processes that prepare scenes", ge=0)
+    workers: int = Field(1, description="per process, helpers that prepare scenes", ge=0)
+    log_every: int = Field(20, description="steps whose mean losses are told", ge=1)
     checkpoint_every: int = Field(200, description="steps between checkpoints", ge=1)
     resume: bool = Field(
         False,
         description="go on from the checkpoint in --out; of a finished run, write the model again",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        preset = given.get("preset") if isinstance(given, dict) else None
+        if preset is None:
+            return given
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)}")
+        return {**PRESETS[preset].values, **given}
+
+    @model_validator(mode="after")
+    def _check_start(self) -> Self:
+        preset = PRESETS[self.preset] if self.preset else None
+        if preset and preset.needs_weights and self.weights is None:
+            raise ValueError(
+                f"preset {self.preset} starts from {preset.starts_from}: pass --weights FILE"
+            )
+        if self.pretrained and self.backbone != "efficientnet_lite0":
+            raise ValueError(
+                f"no package ships ImageNet weights of {self.backbone}: pass them with --weights "
+                "FILE instead of --pretrained"
+            )
+        return self

@@ -1,19 +1,25 @@
 """Labelled scenes to batches of tensors; which scene is seen when depends on the seed alone."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.datasets.composite import Composer, read_crops
+from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene, SceneDataset
-from models.datasets.scenes_json import read_scenes_json
-from models.errors import DatasetError
+from models.errors import DatasetError, PersonSearchError
 from models.preprocess import InputRule, prepare
+
+# Scenes whose aspect ratios differ by less are of like shape.
+LIKE_SHAPE = 2**0.25
 
 
 @dataclass
@@ -21,14 +27,47 @@ class TrainingScene:
     """One scene as the network takes it.
 
     Attributes:
+        name: the scene's, for messages.
         pixels: [3, H, W].
         size: height and width without padding.
-        target: "boxes" [K, 4], "person_ids" [K] and "ignored" [J, 4].
+        target: "boxes" [K, 4], "person_ids" [K], "ignored" [J, 4], and "seed", an int that decides
+            which anchors and regions the network draws.
     """
 
+    name: str
     pixels: Tensor
     size: tuple[int, int]
-    target: dict[str, Tensor]
+    target: dict[str, Any]
+
+
+@dataclass
+class Batch:
+    """What a process computes of one step.
+
+    Attributes:
+        names: of the scenes.
+        images: [N, 3, H, W] with zero padding.
+        sizes: height and width of each without padding.
+        targets: as of TrainingScene.
+    """
+
+    names: list[str]
+    images: Tensor
+    sizes: list[tuple[int, int]]
+    targets: list[dict[str, Any]]
+
+    def pin_memory(self) -> Self:
+        """Let the pixels lie where a GPU can fetch them beside other work."""
+        self.images = self.images.pin_memory()
+        return self
+
+
+class Draw(NamedTuple):
+    """One scene at one place of one epoch; epoch and place decide how it is shown."""
+
+    epoch: int
+    place: int
+    scene: int
 
 
 class TrainingData:
@@ -36,7 +75,7 @@ class TrainingData:
 
     def __init__(
         self,
-        directories: list[Path],
+        paths: list[Path],
         crops: Path | None,
         *,
         composed: float,
@@ -48,7 +87,7 @@ class TrainingData:
         Raises:
             DatasetError: a dataset is not usable, or nobody is in it.
         """
-        self.sources = [read_scenes_json(directory) for directory in directories]
+        self.sources = [read_dataset(path, split="train") for path in paths]
         self.scenes: list[Scene] = []
         self._first_ids: list[int] = []
         self.num_ids = 0
@@ -57,12 +96,11 @@ class TrainingData:
             self._first_ids += [self.num_ids] * len(source.scenes)
             self.num_ids += len(source.source_ids)
         if not any((~scene.ignore).any() for scene in self.scenes):
-            raise DatasetError(
-                f"{', '.join(map(str, directories))}: nobody is labelled in any scene"
-            )
+            raise DatasetError(f"{', '.join(map(str, paths))}: nobody is labelled in any scene")
         self.rule = rule
         self._composed = composed
         self._composer: Composer | None = None
+        self._crops = crops
         if crops is not None:
             people = read_crops(crops)
             numbered = [
@@ -79,15 +117,25 @@ class TrainingData:
             )
             self.num_ids += len(people.crops)
 
+    @property
+    def aspect_ratios(self) -> NDArray[np.float64]:
+        """Width by height of each scene [S]."""
+        return np.array([scene.width / scene.height for scene in self.scenes])
+
     def sample(self, index: int, rng: np.random.Generator) -> TrainingScene:
-        """One scene, composed or as it is, flipped or not."""
+        """One scene, composed or as it is, flipped or not; without a seed for the network.
+
+        Raises:
+            DatasetError: naming a picture that cannot be read.
+        """
         if self._composer is not None and rng.random() < self._composed:
-            composed = self._composer.compose(rng)
+            name = f"a composed scene in place of {self.scenes[index].name}"
+            composed = self._compose(self._composer, rng)
             pixels, boxes = composed.pixels, composed.boxes
             person_ids, ignore = composed.person_ids, composed.ignore
         else:
             scene = _renumbered(self.scenes[index], self._first_ids[index])
-            pixels, boxes = scene.read(), scene.boxes
+            name, pixels, boxes = scene.name, scene.read(), scene.boxes
             person_ids, ignore = scene.person_ids, scene.ignore
         if rng.random() < 0.5:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
@@ -101,70 +149,163 @@ class TrainingData:
             "person_ids": ids[counts],
             "ignored": scaled[~counts],
         }
-        return TrainingScene(torch.from_numpy(prepared.pixels), prepared.size, target)
+        return TrainingScene(name, torch.from_numpy(prepared.pixels), prepared.size, target)
+
+    def _compose(self, composer: Composer, rng: np.random.Generator) -> Any:
+        try:
+            return composer.compose(rng)
+        except OSError as error:  # Pillow's, of a crop; scenes name themselves
+            raise DatasetError(f"{self._crops}: a crop cannot be read: {error}") from error
 
 
-class EpochScenes(Dataset):
-    """The scenes of one epoch from some step on, in an order that the seed decides."""
+class RunOrder(Sampler[list[Draw]]):
+    """Which scenes each remaining step of a run shows; the seed alone decides.
+
+    A process takes its slice of each batch, so that the order is that of one process with the
+    joint batch.
+    """
 
     def __init__(
-        self, data: TrainingData, *, seed: int, epoch: int, count: int, start: int = 0
+        self,
+        scenes: int,
+        *,
+        seed: int,
+        epochs: int,
+        scenes_per_epoch: int,
+        batch_size: int,
+        part: slice = slice(None),
+        start: int = 0,
+        aspect_ratios: NDArray[np.float64] | None = None,
     ) -> None:
-        self._data = data
-        self._key = (seed, epoch)
-        rounds = -(-count // len(data.scenes))
-        rng = np.random.default_rng(self._key)
-        order = np.concatenate([rng.permutation(len(data.scenes)) for _ in range(rounds)])
-        self._order = order[:count]
+        """Say what the run is.
+
+        Args:
+            scenes: how many there are.
+            seed: of the run.
+            epochs: of the run.
+            scenes_per_epoch: the last incomplete batch of them is left out.
+            batch_size: of the joint batch.
+            part: of each batch, what this process takes.
+            start: steps that are done.
+            aspect_ratios: [scenes]; given, batches are made of scenes of like shape.
+        """
+        self.steps_per_epoch = scenes_per_epoch // batch_size
+        self.steps = epochs * self.steps_per_epoch
+        self._scenes = scenes
+        self._seed = seed
+        self._batch_size = batch_size
+        self._part = part
         self._start = start
+        self._shapes = None
+        if aspect_ratios is not None:
+            self._shapes = np.round(np.log(aspect_ratios) / np.log(LIKE_SHAPE))
 
     def __len__(self) -> int:
-        return len(self._order) - self._start
+        return self.steps - self._start
 
-    def __getitem__(self, place: int) -> TrainingScene:
-        place += self._start
-        rng = np.random.default_rng((*self._key, place))
-        return self._data.sample(int(self._order[place]), rng)
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, order = -1, np.empty((0, 0), np.int64)
+        for done in range(self._start, self.steps):
+            if epoch != done // self.steps_per_epoch:
+                epoch = done // self.steps_per_epoch
+                order = self.epoch(epoch)
+            step = done % self.steps_per_epoch
+            first = step * self._batch_size
+            batch = [Draw(epoch, first + i, int(s)) for i, s in enumerate(order[step])]
+            yield batch[self._part]
+
+    def epoch(self, number: int) -> NDArray[np.int64]:
+        """Indices of the scenes of an epoch's batches [steps, batch size]."""
+        count = self.steps_per_epoch * self._batch_size
+        rng = np.random.default_rng((self._seed, number))
+        rounds = -(-count // self._scenes)
+        order = np.concatenate([rng.permutation(self._scenes) for _ in range(rounds)])[:count]
+        if self._shapes is None:
+            return order.reshape(-1, self._batch_size)
+        # What is left out was drawn before; the order among scenes of like shape stays random.
+        alike = order[np.argsort(self._shapes[order], kind="stable")]
+        return rng.permutation(alike.reshape(-1, self._batch_size))
 
 
-def batches(
-    scenes: EpochScenes, *, batch_size: int, workers: int
-) -> Iterator[tuple[Tensor, list[tuple[int, int]], list[dict[str, Tensor]]]]:
-    """Batches padded to their largest scene; an incomplete last one is left out."""
+class RunScenes(Dataset[TrainingScene | PersonSearchError]):
+    """Scenes by where they stand in a run: each place shows its scene in its own random way."""
+
+    def __init__(self, data: TrainingData, *, seed: int) -> None:
+        self._data = data
+        self._seed = seed
+
+    def __getitem__(self, draw: Draw) -> TrainingScene | PersonSearchError:
+        """A scene; or what is wrong with it, as the value: raised here, an error of a helper
+        process would reach the training as the text of a traceback.
+        """
+        key = (self._seed, draw.epoch, draw.place)
+        try:
+            scene = self._data.sample(draw.scene, np.random.default_rng(key))
+        except PersonSearchError as error:
+            return error
+        drawn = np.random.SeedSequence(key, spawn_key=(1,)).generate_state(1)
+        target = {**scene.target, "seed": int(drawn[0] >> 1)}
+        return dataclasses.replace(scene, target=target)
+
+
+def batches(scenes: RunScenes, order: RunOrder, *, workers: int, pinned: bool) -> Iterator[Batch]:
+    """The batches of the rest of a run, prepared ahead by helper processes that last as long.
+
+    Raises:
+        DatasetError: naming a picture that cannot be read.
+        PersonSearchError: a helper process died.
+    """
     loader = DataLoader(
         scenes,
-        batch_size=batch_size,
+        batch_sampler=order,
         num_workers=workers,
         collate_fn=collate,
-        drop_last=True,
         multiprocessing_context="forkserver" if workers else None,
         prefetch_factor=4 if workers else None,
+        pin_memory=pinned,
         # A loader draws a seed when it starts; from the global generator this would make a
         # resumed run differ.
         generator=torch.Generator(),
     )
-    yield from loader
+    try:
+        for batch in loader:
+            if isinstance(batch, PersonSearchError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise PersonSearchError(
+            f"a process that prepares scenes died: {first} Too little memory, or too little "
+            "shared memory (/dev/shm), is the usual cause; --workers 0 needs neither."
+        ) from error
 
 
-def collate(
-    scenes: list[TrainingScene],
-) -> tuple[Tensor, list[tuple[int, int]], list[dict[str, Tensor]]]:
-    """Pixels [N, 3, H, W] with zero padding, sizes and targets."""
-    height = max(scene.pixels.shape[1] for scene in scenes)
-    width = max(scene.pixels.shape[2] for scene in scenes)
-    images = torch.zeros(len(scenes), 3, height, width)
-    for image, scene in zip(images, scenes, strict=True):
+def collate(scenes: list[TrainingScene | PersonSearchError]) -> Batch | PersonSearchError:
+    """A batch padded to its largest scene; or what is wrong with the first bad scene."""
+    good: list[TrainingScene] = []
+    for scene in scenes:
+        if isinstance(scene, PersonSearchError):
+            return scene
+        good.append(scene)
+    height = max(scene.pixels.shape[1] for scene in good)
+    width = max(scene.pixels.shape[2] for scene in good)
+    images = torch.zeros(len(good), 3, height, width)
+    for image, scene in zip(images, good, strict=True):
         image[:, : scene.pixels.shape[1], : scene.pixels.shape[2]] = scene.pixels
-    return images, [scene.size for scene in scenes], [scene.target for scene in scenes]
+    return Batch(
+        [scene.name for scene in good],
+        images,
+        [scene.size for scene in good],
+        [scene.target for scene in good],
+    )
 
 
 def _renumbered(scene: Scene, first_id: int) -> Scene:
     """The same scene with the run's numbers for its people."""
     ids = np.where(scene.person_ids == UNLABELED, UNLABELED, scene.person_ids + first_id)
-    return Scene(
-        scene.name, scene.path, scene.width, scene.height, scene.boxes, ids, scene.ignore,
-        scene.camera, scene.exhaustive,
-    )  # fmt: skip
+    return dataclasses.replace(scene, person_ids=ids)
 
 
 def describe(sources: list[SceneDataset]) -> list[dict[str, object]]:

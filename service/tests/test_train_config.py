@@ -1,0 +1,113 @@
+"""Flags and presets: what a run is made of, and what is refused before it starts."""
+
+import pytest
+from pydantic import ValidationError
+
+pytest.importorskip("torch")
+
+from service.tests.training import run
+from service.train import __main__
+from service.train.config import TrainConfig
+from service.train.presets import PRESETS
+
+pytestmark = pytest.mark.torch
+
+ANYWHERE = {"data": ["scenes"], "out": "run"}
+
+
+@pytest.fixture
+def parsed(monkeypatch, tmp_path):
+    """What the command makes of its flags."""
+
+    def parse(*words):
+        seen = []
+        monkeypatch.setattr(__main__, "train", seen.append)
+        arguments = ["--data", "scenes", "--out", str(tmp_path / "run"), *words]
+        assert __main__.main(arguments) == 0
+        return seen[0]
+
+    return parse
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_fills_what_no_flag_says(parsed, name):
+    config = parsed("--preset", name, "--weights", "nae.pt", "--lr", "0.5", "--batch-size", "5")
+
+    values = {**PRESETS[name].values, "lr": 0.5, "batch_size": 5}
+    assert {key: getattr(config, key) for key in values} == values
+    assert config.model_dump()["epochs"] == PRESETS[name].values["epochs"]
+
+
+def test_a_flag_wins_also_where_it_says_the_default(parsed):
+    assert parsed("--preset", "quick", "--epochs", "22", "--no-channels-last").epochs == 22
+    assert not parsed("--preset", "quick", "--no-channels-last").channels_last
+
+
+def test_there_is_a_published_recipe_for_each_head_and_dataset():
+    published = {n for n, preset in PRESETS.items() if preset.values["backbone"] == "resnet50"}
+
+    assert published == {
+        f"{head}-{dataset}"
+        for head in ("nae", "nae_plus", "oim")
+        for dataset in ("cuhk_sysu", "prw")
+    }
+    for_prw = PRESETS["nae-prw"]
+    assert (for_prw.values["epochs"], for_prw.values["queue_size"]) == (18, 500)
+    assert "stand in" in for_prw.source
+
+
+def test_the_published_recipe_is_the_default():
+    plain = TrainConfig(**ANYWHERE)
+
+    assert TrainConfig(**ANYWHERE, preset="nae-cuhk_sysu").model_dump() == {
+        **plain.model_dump(), "preset": "nae-cuhk_sysu", "min_size": 900, "max_size": 1500,
+    }  # fmt: skip
+
+
+def test_a_saved_configuration_comes_back_as_it_was():
+    config = TrainConfig(**ANYWHERE, preset="quick", lr=0.1)
+
+    assert TrainConfig(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--preset", "nae_plus-prw"], "starts from trained NAE weights"),
+        (["--preset", "best"], "unknown preset 'best': expected one of nae-cuhk_sysu"),
+        (["--pretrained"], "no package ships ImageNet weights of resnet50"),
+        (["--epochs", "0"], "--epochs"),
+        (["--device", "cpu", "--precision", "fp16"], "fp16 needs a GPU"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_line(scenes_of_one, tmp_path, capsys, words, problem):
+    code, lines = run(capsys, "--data", scenes_of_one, "--out", tmp_path / "run", *words)
+
+    assert code == 2
+    assert len(lines) == 1 and problem in lines[0]
+
+
+@pytest.fixture(scope="module")
+def scenes_of_one(tmp_path_factory):
+    from models.datasets.synthetic import write_synthetic
+
+    directory = tmp_path_factory.mktemp("scenes")
+    write_synthetic(directory, scenes=6, persons=2, cameras=1, size=(64, 64), seed=1)
+    return directory
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValidationError, match="learning_rate"):
+        TrainConfig(**ANYWHERE, learning_rate=1)
+
+
+def test_a_stopped_run_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
+    def stopped(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "train", stopped)
+
+    code, lines = run(capsys, "--data", "scenes", "--out", tmp_path / "run")
+
+    assert code == 130
+    assert lines == ["stopped: with --resume it goes on from its last checkpoint"]

@@ -1,0 +1,130 @@
+"""Two processes with half a batch each learn what one learns from the whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from models.datasets.synthetic import write_synthetic  # noqa: E402
+from models.errors import PersonSearchError  # noqa: E402
+from service.tests.training import config, flags, learn, told_losses  # noqa: E402
+from service.train.checkpoint import load_checkpoint  # noqa: E402
+from service.train.loop import train  # noqa: E402
+from service.train.processes import Place, joined, padded_alike  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("default::DeprecationWarning"),
+]
+
+ROOT = Path(__file__).parent.parent.parent
+# From ImageNet weights, slowly and over many regions: otherwise rounding errors, those of another
+# number of threads as well, are soon as large as what is looked for here.
+RECIPE = {
+    "pretrained": True, "lr": 0.0001, "epochs": 1, "scenes_per_epoch": 12, "batch_size": 4,
+    "regions_per_image": 32, "embedding_dim": 32, "log_every": 1, "val_scenes": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Of two sizes, so that the slices of a batch differ in their padding."""
+    directories = []
+    for seed, size in ((3, (192, 128)), (4, (128, 144))):
+        directories.append(tmp_path_factory.mktemp("scenes"))
+        write_synthetic(directories[-1], scenes=4, persons=3, cameras=2, size=size, seed=seed)
+    return directories
+
+
+@pytest.fixture(scope="module")
+def runs(scenes, tmp_path_factory):
+    """One process's run and two processes' run; what the two printed."""
+    out = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        learn(patch, config(scenes[0], out / "one", **RECIPE, data=scenes))
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+         "-m", "service.train", *flags(scenes, out / "two", **RECIPE)],
+        cwd=ROOT, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return out / "one", out / "two", ended
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "loss_objectness", "loss_rpn_box_reg", "loss_detection", "loss_box_reg",
+             "loss_reid"],
+)  # fmt: skip
+def test_the_losses_of_all_steps_are_those_of_one_process(runs, name):
+    one, two, _ = runs
+
+    expected, got = told_losses(one, f"train/{name}"), told_losses(two, f"train/{name}")
+
+    assert list(expected) == list(got) == [1, 2, 3]
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_memory_of_people_is_that_of_one_process(runs):
+    one, two = (load_checkpoint(run / "checkpoint.pt")["network"] for run in runs[:2])
+
+    for name in ("lookup_table", "circular_queue", "queue_head"):
+        expected, got = (state[f"roi_heads.reid_loss.{name}"] for state in (one, two))
+        assert expected.any()
+        torch.testing.assert_close(got, expected, rtol=0, atol=3e-5)
+
+
+def test_the_gradients_and_statistics_are_those_of_one_process(runs):
+    one, two = (load_checkpoint(run / "checkpoint.pt") for run in runs[:2])
+
+    momenta, other = (
+        [state["momentum_buffer"] for state in content["optimizer"]["state"].values()]
+        for content in (one, two)
+    )
+    whole = torch.stack([momentum.norm() for momentum in momenta]).norm()
+    for expected, got in zip(momenta, other, strict=True):
+        assert (got - expected).norm() < 1e-3 * whole
+    assert list(one["network"]) == list(two["network"])
+    for name, tensor in one["network"].items():
+        torch.testing.assert_close(two["network"][name], tensor, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_the_first_process_alone_writes_and_tells(runs):
+    _, two, ended = runs
+
+    assert (two / "model" / "card.json").exists()
+    assert ended.stdout.count(str(two / "model")) == 1
+    assert (two / "log.txt").read_text().count("on 2 × cpu") == 1
+    assert ended.stderr.count("on 2 × cpu") == 1
+    assert len((two / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    assert Place(1, 2, torch.device("cpu")).slice(6) == slice(3, 6)
+    with pytest.raises(PersonSearchError, match=r"--batch-size 5 .* cannot be shared evenly by 2"):
+        Place(0, 2, torch.device("cpu")).slice(5)
+
+
+def test_a_gpu_that_is_not_there_is_refused(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(PersonSearchError, match="torch sees no GPU"):
+        train(config(scenes[0], tmp_path, device="cuda"))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(PersonSearchError, match=r"process 3 .* torch sees 2"), joined("auto"):
+        pass
+
+
+def test_alone_a_batch_keeps_its_padding():
+    images = torch.ones(1, 3, 4, 5)
+
+    assert padded_alike(images) is images

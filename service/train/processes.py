@@ -1,0 +1,116 @@
+"""The processes of one training, as torchrun starts them; without torchrun it is one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.functional import pad
+
+from models.errors import PersonSearchError
+
+# The first process writes checkpoints and evaluates while the others wait in their next step.
+# torchrun ends them all when one fails, so no time limit is needed to notice that.
+PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes this one is.
+
+    Attributes:
+        rank: 0 writes the log, the checkpoints and the model.
+        count: how many there are.
+        device: where this one computes.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def slice(self, batch_size: int) -> slice:
+        """The part of a joint batch that this process computes.
+
+        Raises:
+            PersonSearchError: the batch cannot be shared evenly.
+        """
+        if batch_size % self.count:
+            raise PersonSearchError(
+                f"--batch-size {batch_size} is the batch of all processes together, and cannot be "
+                f"shared evenly by {self.count}"
+            )
+        own = batch_size // self.count
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Place]:
+    """Be one of the processes that share the batches of a training.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        PersonSearchError: there is no GPU, or not one for each process.
+    """
+    place = _place(device)
+    if place.count == 1:
+        yield place
+        return
+    backend = "nccl" if place.device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield place
+    finally:
+        distributed.destroy_process_group()
+
+
+def joint_mean(values: Tensor) -> Tensor:
+    """The mean over the processes of a tensor that each has."""
+    if not distributed.is_initialized():
+        return values
+    total = values.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
+def padded_alike(images: Tensor) -> Tensor:
+    """Pixels [N, 3, H, W] with more zeros, so that H and W are those of the joint batch.
+
+    What a network makes of a scene depends a little on the padding around it.
+    """
+    if not distributed.is_initialized():
+        return images
+    height, width = images.shape[2:]
+    most = torch.tensor([height, width], device=_shared_device())
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    joint_height, joint_width = most.tolist()
+    padded: Tensor = pad(images, (0, joint_width - width, 0, joint_height - height))
+    return padded
+
+
+def _place(device: str) -> Place:
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ["RANK"]) if count > 1 else 0
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return Place(rank, count, torch.device("cpu"))
+    if not torch.cuda.is_available():
+        raise PersonSearchError("device cuda was asked for, but torch sees no GPU")
+    if count == 1:
+        return Place(rank, count, torch.device("cuda"))
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= gpus:
+        raise PersonSearchError(
+            f"process {local} of this machine has no GPU: torch sees {gpus}; start as many "
+            "processes as there are GPUs"
+        )
+    torch.cuda.set_device(local)
+    return Place(rank, count, torch.device("cuda", local))
+
+
+def _shared_device() -> torch.device:
+    """Where the tensors lie that the processes exchange."""
+    return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")

@@ -1,0 +1,232 @@
+"""One step of training: losses, gradients, and the change of the weights."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.errors import PersonSearchError
+from models.nn.joint import with_joint_batch_norm
+from models.nn.network import PersonSearchNet
+from service.train.data import Batch
+from service.train.processes import Place, joint_mean, padded_alike
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Loss scaling starts at 65,536; gradients that overflow even when they are scaled down are lost.
+LEAST_SCALE = 1.0
+# A sound run's loss stays far below a hundred times its beginning. The largest part that can grow
+# is the identity loss, which begins at ln N for N identities and queue entries and never exceeds
+# 60 + ln N (similarities in [-1, 1] are multiplied by 30): at most 40 times, for N = 5.
+EXPLODED = 100.0
+FIRST_STEPS = 10
+
+
+class LossExplodedError(PersonSearchError):
+    """The loss or its gradient is no longer a number, or has left all bounds."""
+
+    code = "loss_exploded"
+
+
+class LossWatch:
+    """Knows how large the loss was at the run's beginning.
+
+    That is the largest of its first steps, and at least 1: a run from trained weights may begin
+    near 0.
+    """
+
+    def __init__(self) -> None:
+        self.beginning = 1.0
+        self.steps = 0
+
+    def problem(self, loss: float) -> str | None:
+        """What is wrong with the loss of the next step, if anything."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if loss > EXPLODED * self.beginning:
+            return (
+                f"the loss is {loss:.4g}, over {EXPLODED:.0f} times what it was at the beginning "
+                f"({self.beginning:.4g})"
+            )
+        if self.steps < FIRST_STEPS:
+            self.beginning = max(self.beginning, loss)
+        self.steps += 1
+        return None
+
+
+class Steps:
+    """The network in training, and all that its next step depends on but the batch."""
+
+    def __init__(
+        self,
+        network: PersonSearchNet,
+        place: Place,
+        *,
+        loss_weights: dict[str, float],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        clip_norm: float,
+        precision: str = "fp32",
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        """Prepare a network for training.
+
+        Args:
+            network: it is changed: moved, and where several processes train, given joint batch
+                norm.
+            loss_weights: by the names of the losses; 1 where there is none.
+            precision: a name in PRECISIONS.
+            layout: of pictures and feature maps in memory.
+
+        Raises:
+            PersonSearchError: this device does not train in this precision.
+        """
+        lower = PRECISIONS[precision]
+        if lower is torch.float16 and place.device.type == "cpu":
+            raise PersonSearchError(
+                "--precision fp16 needs a GPU: on a CPU expected fp32 or bf16, got fp16"
+            )
+        self.network = network.to(place.device, memory_format=layout).train()
+        if place.count > 1:
+            with_joint_batch_norm(network)
+        if lower is not None:
+            for part in (network.backbone, network.roi_heads.box_head):
+                _compute_in(lower, part, place.device)
+        self.optimizer = _optimizer(network, lr, momentum, weight_decay)
+        self.watch = LossWatch()
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=lower is torch.float16)
+        self._place = place
+        self._loss_weights = loss_weights
+        self._clip_norm = clip_norm
+        self._layout = layout
+        self._forward: nn.Module = network
+        if place.count > 1:
+            with warnings.catch_warnings():
+                # Of a new name for the same thing, which older versions do not know.
+                warnings.simplefilter("ignore", FutureWarning)
+                self._forward = DistributedDataParallel(
+                    network,
+                    device_ids=[place.device.index] if place.device.type == "cuda" else None,
+                    broadcast_buffers=False,  # joint batch norm makes them alike everywhere
+                )
+
+    def make(self, batch: Batch, *, rate: float, number: int) -> tuple[dict[str, float], float]:
+        """Make one step.
+
+        Args:
+            rate: learning rate.
+            number: of the step, for messages.
+
+        Returns:
+            The losses of the joint batch, their weighted sum "loss" first; and the gradient's norm
+            before clipping.
+
+        Raises:
+            LossExplodedError: saying which step and which scenes.
+            PersonSearchError: the GPU's memory is full.
+        """
+        try:
+            return self._make(batch, rate, number)
+        except torch.OutOfMemoryError as error:
+            count, _, height, width = batch.images.shape
+            raise PersonSearchError(
+                f"step {number}: the GPU's memory is full with {count} scenes of {height} × "
+                f"{width} pixels in this process: try a smaller --batch-size, --max-size or "
+                "--regions-per-image, or --precision bf16"
+            ) from error
+
+    def _make(self, batch: Batch, rate: float, number: int) -> tuple[dict[str, float], float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = padded_alike(batch.images).to(
+            self._place.device, memory_format=self._layout, non_blocking=True
+        )
+        targets = [
+            {k: v.to(self._place.device) if isinstance(v, Tensor) else v for k, v in t.items()}
+            for t in batch.targets
+        ]
+        losses = self._forward(images, batch.sizes, targets)
+        weighted = [self._loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]
+        loss = torch.stack(weighted).sum()
+        joint = joint_mean(torch.stack([loss, *losses.values()]).detach()).tolist()
+        values = dict(zip(("loss", *losses), joint, strict=True))
+        problem = self.watch.problem(values["loss"])
+        if problem:
+            raise _exploded(problem, number, values, batch.names)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm))
+        if self.scaler.is_enabled():
+            # Gradients that are not finite are usual here: the step is left out, the scale lowered.
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.scaler.get_scale() < LEAST_SCALE:
+                problem = f"fp16 gradients overflow at any scale ({self.scaler.get_scale():.3g})"
+                raise _exploded(problem, number, values, batch.names)
+        elif not math.isfinite(norm):
+            raise _exploded(f"the gradient's norm is {norm}", number, values, batch.names)
+        else:
+            self.optimizer.step()
+        self.network.roi_heads.reid_loss.update()
+        return values, norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on but the batch."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "watch": vars(self.watch).copy(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the steps that made a state would have."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        vars(self.watch).update(state["watch"])
+        torch.set_rng_state(state["rng"])
+        torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
+
+
+def _compute_in(precision: torch.dtype, part: nn.Module, device: torch.device) -> None:
+    """Let a part compute in a lower precision while it trains."""
+    plain = part.forward
+
+    def forward(pixels: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=precision, enabled=part.training):
+            made: Tensor = plain(pixels)
+            return made
+
+    part.forward = forward
+
+
+def _optimizer(
+    network: nn.Module, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.SGD:
+    """SGD; biases do not decay."""
+    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    return torch.optim.SGD(
+        [
+            {"params": [p for n, p in trained if "bias" not in n], "weight_decay": weight_decay},
+            {"params": [p for n, p in trained if "bias" in n], "weight_decay": 0.0},
+        ],
+        lr=lr,
+        momentum=momentum,
+    )
+
+
+def _exploded(
+    problem: str, number: int, values: dict[str, float], names: list[str]
+) -> LossExplodedError:
+    told = ", ".join(f"{k.removeprefix('loss_')} {v:.4g}" for k, v in values.items())
+    return LossExplodedError(
+        f"step {number}: {problem} ({told}); scenes {', '.join(names)}; if these are sound, try a "
+        "lower --lr or a longer --warmup-steps"
+    )
