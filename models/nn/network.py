@@ -68,20 +68,25 @@ class PersonSearchNet(nn.Module):
     def detect(self, image: NDArray[np.uint8]) -> Detections:
         """People in one scene [H, W, 3]: what the exported graphs are checked against."""
         prepared = prepare(image, self.card.input)
-        pixels = torch.from_numpy(prepared.pixels)[None]
-        feature_map = self.backbone(pixels)
+        pixels = self._from_numpy(prepared.pixels)[None]
+        feature_map = self.backbone(pixels).float()
         proposals, _ = self.rpn(ImageList(pixels, [prepared.size]), {"0": feature_map})
-        boxes, scores, embeddings = self.roi_heads.detect(feature_map, proposals[0], prepared.size)
-        return Detections(prepared.to_original(boxes.numpy()), scores.numpy(), embeddings.numpy())
+        found = self.roi_heads.detect(feature_map, proposals[0], prepared.size)
+        boxes, scores, embeddings = (part.cpu().numpy() for part in found)
+        return Detections(prepared.to_original(boxes), scores, embeddings)
 
     @torch.no_grad()
     def embed(self, image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Unit embeddings [N, D] of given boxes [N, 4] in a scene."""
         prepared = prepare(image, self.card.input)
-        feature_map = self.backbone(torch.from_numpy(prepared.pixels)[None])
-        regions = self.roi_heads.pool(feature_map, [torch.from_numpy(prepared.to_network(boxes))])
-        embeddings: NDArray[np.float32] = normalize(self.roi_heads.describe(regions)[2]).numpy()
+        feature_map = self.backbone(self._from_numpy(prepared.pixels)[None]).float()
+        regions = self.roi_heads.pool(feature_map, [self._from_numpy(prepared.to_network(boxes))])
+        described = normalize(self.roi_heads.describe(regions)[2])
+        embeddings: NDArray[np.float32] = described.cpu().numpy()
         return embeddings
+
+    def _from_numpy(self, array: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(array).to(self.roi_heads.reid_loss.lookup_table.device)
 
 
 def build_network(

@@ -53,7 +53,7 @@ from models.tests.published import (
 )
 from service.train.config import TrainConfig
 from service.train.data import TrainingScene, collate
-from service.train.loop import _optimizer
+from service.train.steps import _optimizer
 
 pytestmark = pytest.mark.torch
 
@@ -244,9 +244,10 @@ def test_query_embeddings_of_boxes_are_the_published_ones(network, name):
 def test_a_batch_is_padded_and_answered_as_published(network):
     expected = numbers("nae_batch_ab")
     prepared = [prepare(scene(name), input_rule(name)) for name in "ab"]
-    images, sizes, _ = collate(
-        [TrainingScene(torch.from_numpy(one.pixels), one.size, {}) for one in prepared]
+    batch = collate(
+        [TrainingScene("", torch.from_numpy(one.pixels), one.size, {}) for one in prepared]
     )
+    images, sizes = batch.images, batch.sizes
 
     assert list(images.shape[2:]) == expected["padded_hw"].tolist()
     with torch.no_grad():
@@ -368,7 +369,7 @@ def test_one_training_step_is_the_published_one(head, tmp_path, monkeypatch):
     checkpoint.unlink()
     network.roi_heads.embedding_head.published_labels = True
     config = TrainConfig(data=[Path("scenes")], out=Path("run"), lr=0.003)
-    optimizer = _optimizer(network, config)
+    optimizer = _optimizer(network, config.lr, config.momentum, config.weight_decay)
     batch = collate([training_scene(i, name, expected) for i, name in enumerate("ab")])
     sample_as_published(network, expected, monkeypatch)
     for name, ours, before, _ in first_numbers(network, expected):
@@ -376,7 +377,7 @@ def test_one_training_step_is_the_published_one(head, tmp_path, monkeypatch):
 
     network.train()
     # Not channels last, as training is for speed: torch's batch norm then sums in float32 on a CPU.
-    losses = network(*batch)
+    losses = network(batch.images, batch.sizes, batch.targets)
     weights = {"loss_box_reg": config.box_loss_weight}
     total = torch.stack([weights.get(name, 1) * loss for name, loss in losses.items()]).sum()
     total.backward()
@@ -411,7 +412,7 @@ def training_scene(number: int, name: str, expected: dict[str, np.ndarray]) -> T
         "boxes": torch.from_numpy(expected[f"gt_{number}"]),
         "person_ids": torch.where(labels == NOBODY_NAMED, -1, labels - 1),
     }
-    return TrainingScene(torch.from_numpy(prepared.pixels), prepared.size, target)
+    return TrainingScene(name, torch.from_numpy(prepared.pixels), prepared.size, target)
 
 
 def sample_as_published(network, expected: dict[str, np.ndarray], monkeypatch) -> None:

@@ -143,9 +143,10 @@ def test_a_scene_is_scored_alike_in_any_company(network, head):
     expected = numbers(f"{head}_batch_ab")
     net = network(head)
     prepared = [prepare(scene(name), input_rule(name)) for name in "ab"]
-    images, sizes, _ = collate(
-        [TrainingScene(torch.from_numpy(one.pixels), one.size, {}) for one in prepared]
+    batch = collate(
+        [TrainingScene("", torch.from_numpy(one.pixels), one.size, {}) for one in prepared]
     )
+    images, sizes = batch.images, batch.sizes
 
     with torch.no_grad():
         feature_map = net.backbone(images)

@@ -1,11 +1,14 @@
 """README.md names what there is."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from service.app import create_app
 from service.settings import Settings
+from service.train.config import TrainConfig
+from service.train.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,3 +33,26 @@ def test_every_route_is_in_the_readme(readme, path):
 )
 def test_every_command_is_in_the_readme(readme, command):
     assert command in readme
+
+
+@pytest.fixture(scope="module")
+def training_readme():
+    return (ROOT / "service" / "train" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(TrainConfig.model_fields))
+def test_every_flag_of_training_is_in_its_readme(training_readme, name):
+    assert f"`--{name.replace('_', '-')}`" in training_readme
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_of_training_is_in_its_readme(training_readme, name):
+    assert f"| `{name}` |" in training_readme
+
+
+def test_the_training_readme_names_no_flag_that_is_not_there(training_readme):
+    commands = re.findall(r"(?:^|\s)python -m service\.train .*(?:\n +--.*)*", training_readme)
+    named = {flag for command in commands for flag in re.findall(r"--([a-z-]+)", command)}
+
+    assert named
+    assert {flag.replace("-", "_") for flag in named} <= set(TrainConfig.model_fields)

@@ -14,6 +14,7 @@ from models.model_card import load_card  # noqa: E402
 from models.nn.export import network_of  # noqa: E402
 from service.tests.training import config, learn, told_losses  # noqa: E402
 from service.train.checkpoint import load_checkpoint  # noqa: E402
+from service.train.evaluation import in_words  # noqa: E402
 from service.train.loop import _rate, train  # noqa: E402
 from service.train.steps import LossExplodedError, Steps  # noqa: E402
 
@@ -107,6 +108,13 @@ def test_evaluations_between_epochs_are_told_once_though_a_step_was_made_twice(r
     told = [json.loads(line) for line in lines]
     assert [(line["steps"], line["epochs"], line["of"]) for line in told] == [(4, 1, "network")]
     assert told_losses(resumed, "detection/ap").keys() == {4}
+
+
+def test_what_was_not_measured_is_said_with_the_reason():
+    nothing = {"detection": None, "search": None}
+
+    assert in_words(nothing) == "detection: nobody to detect; search: no queries"
+    assert in_words({**nothing, "search": {"map": 0.125}}).endswith("search: map 12.5")
 
 
 def test_a_checkpoint_is_enough_to_build_its_network(finished):

@@ -21,11 +21,14 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parent.parent.parent
-# From ImageNet weights, slowly and over many regions: otherwise rounding errors, those of another
-# number of threads as well, are soon as large as what is looked for here.
+# From ImageNet weights, slowly, over many regions of small pictures. Otherwise rounding errors, of
+# another number of threads as well, change the order of two of the many proposals that score nearly
+# alike, and with it which regions are drawn. What is not shared as it should be shows in the third
+# digit or before.
 RECIPE = {
     "pretrained": True, "lr": 0.0001, "epochs": 1, "scenes_per_epoch": 12, "batch_size": 4,
-    "regions_per_image": 32, "embedding_dim": 32, "log_every": 1, "val_scenes": 1,
+    "min_size": 64, "max_size": 96, "regions_per_image": 32, "embedding_dim": 32, "log_every": 1,
+    "val_scenes": 1, "seed": 3,  # with which the slices of a batch differ in their largest scene
 }  # fmt: skip
 
 
@@ -64,7 +67,7 @@ def test_the_losses_of_all_steps_are_those_of_one_process(runs, name):
     expected, got = told_losses(one, f"train/{name}"), told_losses(two, f"train/{name}")
 
     assert list(expected) == list(got) == [1, 2, 3]
-    assert got == pytest.approx(expected, rel=1e-5)
+    assert got == pytest.approx(expected, rel=3e-5)
 
 
 def test_the_memory_of_people_is_that_of_one_process(runs):
@@ -73,7 +76,7 @@ def test_the_memory_of_people_is_that_of_one_process(runs):
     for name in ("lookup_table", "circular_queue", "queue_head"):
         expected, got = (state[f"roi_heads.reid_loss.{name}"] for state in (one, two))
         assert expected.any()
-        torch.testing.assert_close(got, expected, rtol=0, atol=3e-5)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
 def test_the_gradients_and_statistics_are_those_of_one_process(runs):

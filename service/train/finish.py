@@ -82,7 +82,13 @@ def finish(
     )
     where = validation.name if config.val else f"{validation.name} (its training scenes)"
     metrics = of_interest(measured)
-    with opened(config.out, done=steps, total=steps, every=config.log_every) as records:
+    with opened(
+        config.out,
+        done=steps,
+        total=steps,
+        every=config.log_every,
+        batch_size=config.batch_size,
+    ) as records:
         records.evaluation(steps, epochs=config.epochs, of="model file", on=where, metrics=metrics)
     save_card(dataclasses.replace(network.card, metrics={where: metrics}), model)
     log.info("model file: %s", model)

@@ -96,7 +96,13 @@ def train(config: TrainConfig) -> Path | None:
         )  # fmt: skip
 
         first = place.rank == 0
-        told = opened(config.out, done=done, total=order.steps, every=config.log_every)
+        told = opened(
+            config.out,
+            done=done,
+            total=order.steps,
+            every=config.log_every,
+            batch_size=config.batch_size,
+        )
         with (
             told if first else nullcontext() as records,
             tqdm(
