@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import CliApp
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from models.datasets.read import read_dataset
 from models.datasets.scene import SceneDataset
@@ -22,7 +21,7 @@ from models.model_card import load_card
 from models.reporting.outcome import Cell, Outcome, Run, by_head
 from models.reporting.trends import trends
 from models.reporting.words import HEAD_NAMES, percent, signed_percent
-from service.train.__main__ import told
+from service.train.command import logged, told
 from service.train.config import TrainConfig
 from service.train.loop import train
 
@@ -148,24 +147,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(told(error), file=sys.stderr)
         return 2
     config.out.mkdir(parents=True, exist_ok=True)
-    log.setLevel(logging.INFO)
-    handlers: list[logging.Handler] = [
-        logging.StreamHandler(),
-        logging.FileHandler(config.out / "log.txt"),
-    ]
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
     try:
-        with logging_redirect_tqdm([log]):
+        with logged(config.out):
             outcome = compare(config)
     except PersonSearchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
     text = table(outcome)
     print(text)
     (config.out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
