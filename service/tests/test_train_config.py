@@ -111,3 +111,17 @@ def test_a_stopped_run_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
 
     assert code == 130
     assert lines == ["stopped: with --resume it goes on from its last checkpoint"]
+
+
+def test_a_directory_with_a_number_for_a_name_is_a_directory(tmp_path, capsys):
+    code, lines = run(capsys, "--data", "2024", "--out", tmp_path / "run")
+
+    assert code == 2
+    assert lines == ["error: 2024: no such file or directory"]
+
+
+def test_a_word_that_reads_like_json_is_refused_in_one_line(tmp_path, capsys):
+    code, lines = run(capsys, "--data", "nan", "--out", tmp_path / "run")
+
+    assert code == 2
+    assert len(lines) == 1 and "error parsing value for field" in lines[0]

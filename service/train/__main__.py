@@ -4,7 +4,7 @@ import os
 import sys
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, SettingsError
 
 from models.errors import PersonSearchError
 from service.train.command import logged, silent, told
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one training; what goes wrong is one line on stderr."""
     try:
         config = CliApp.run(TrainConfig, cli_args=sys.argv[1:] if arguments is None else arguments)
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         print(told(error), file=sys.stderr)
         return 2
     rank = int(os.environ.get("RANK", "0"))
@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
         who = f" (process {rank})" if rank else ""
         print(f"error{who}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: with --resume it goes on from its last checkpoint", file=sys.stderr)
+        return 130
     if model is not None:
         print(model)
     return 0

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 log = logging.getLogger("service.train")
@@ -42,11 +43,13 @@ def silent() -> Iterator[None]:
         log.removeHandler(nothing)
 
 
-def told(error: ValidationError) -> str:
+def told(error: ValidationError | SettingsError) -> str:
     """What is wrong with flags, a line each."""
+    if isinstance(error, SettingsError):  # of a list: a word that reads like JSON, as "nan" does
+        return f"error: {error}: {error.__cause__}"
     lines = []
     for problem in error.errors():
-        flag = "--" + "-".join(map(str, problem["loc"])).replace("_", "-")
+        flag = "--" + "".join(map(str, problem["loc"][:1])).replace("_", "-")
         where = f"{flag}: " if problem["loc"] else ""
         lines.append(f"error: {where}{problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, SettingsError
 from tqdm import tqdm
 
 from models.datasets.read import read_dataset
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
     try:
         config = CliApp.run(CompareConfig, cli_args=given)
-    except ValidationError as error:
+    except (ValidationError, SettingsError) as error:
         print(told(error), file=sys.stderr)
         return 2
     config.out.mkdir(parents=True, exist_ok=True)
@@ -153,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     except PersonSearchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     text = table(outcome)
     print(text)
     (config.out / "comparison.txt").write_text(text + "\n", encoding="utf-8")

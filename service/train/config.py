@@ -1,11 +1,16 @@
 """Every flag of a training run, saved into the run and its checkpoints."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from service.train.presets import PRESETS
+
+
+def _as_text(given: Any) -> Any:
+    """A directory called 2024 arrives as a number: items of a list are read as JSON."""
+    return str(given) if isinstance(given, int) else given
 
 
 class TrainConfig(BaseModel):
@@ -16,7 +21,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: list[Path] = Field(
+    data: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
         min_length=1, description="annotated scenes to train on: CUHK-SYSU, PRW, COCO or our format"
     )
     out: Path = Field(description="where the run goes: log, checkpoint, model file")
