@@ -15,6 +15,8 @@ CARD_NAME = "card.json"
 SCENE_GRAPH = "scene.onnx"
 HEAD_GRAPH = "head.onnx"
 CARD_FORMAT = 1
+PIXEL_HEADS = ("nae_plus", "nae_plus_res5")
+"""The heads that score each pixel of a region."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ModelCard:
     @property
     def pixel_wise(self) -> bool:
         """Whether the head scores each pixel of a region (NAE+)."""
-        return self.head.startswith("nae_plus")
+        return self.head in PIXEL_HEADS
 
     @property
     def fingerprint(self) -> str:

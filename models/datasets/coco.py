@@ -17,14 +17,14 @@ Reference:
     Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.datasets.json_records import corners, file_in_images, read_json, read_records
 from models.datasets.scene import (
     UNLABELED,
     Query,
@@ -36,7 +36,6 @@ from models.datasets.scene import (
 from models.errors import DatasetError
 
 CATEGORY = "person"
-R = TypeVar("R")
 
 
 class _Image(NamedTuple):
@@ -76,8 +75,8 @@ def read_coco(path: Path) -> SceneDataset:
     content = read_json(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected an object, got {type(content).__name__}")
-    images = _records(path, content, "images", _image)
-    boxes = _only_people(path, content, _records(path, content, "annotations", _box))
+    images = read_records(path, content, "images", _image)
+    boxes = _only_people(path, content, read_records(path, content, "annotations", _box))
     number = _numbered(path, "images", [image.id for image in images])
     own: list[list[_Box]] = [[] for _ in images]
     place_of = {}
@@ -97,7 +96,7 @@ def read_coco(path: Path) -> SceneDataset:
     )
     if "queries" in content:
         _numbered(path, "annotations", [box.id for box in boxes])
-        asked = _records(path, content, "queries", _asked)
+        asked = read_records(path, content, "queries", _asked)
         queries = _listed_queries(path, asked, scenes, number, place_of, person_of)
     else:
         queries = _own_queries(scenes, len(source_ids))
@@ -125,20 +124,6 @@ def annotation_file(path: Path) -> Path:
         names = ", ".join(file.name for file in found) or "none"
         raise DatasetError(f"{path}: expected annotations.json or one other .json, got {names}")
     return found[0]
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DatasetError: The file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not readable as JSON: {error}") from error
 
 
 def _picture_folder(path: Path) -> Path:
@@ -224,7 +209,7 @@ def _own_queries(scenes: Sequence[Scene], people: int) -> tuple[Query, ...]:
 def _only_people(path: Path, content: dict[str, Any], boxes: list[_Box]) -> list[_Box]:
     if not content.get("categories"):
         return boxes
-    categories = _records(path, content, "categories", _category)
+    categories = read_records(path, content, "categories", _category)
     people = {number for number, name in categories if name == CATEGORY}
     if not people:
         names = ", ".join(name for _, name in categories)
@@ -247,24 +232,8 @@ def _numbered(path: Path, kind: str, ids: Sequence[int | None]) -> dict[int, int
     return places
 
 
-def _records(path: Path, content: dict[str, Any], kind: str, read: Callable[[Any], R]) -> list[R]:
-    if not isinstance(content.get(kind), list):
-        raise DatasetError(f"{path}: expected a list {kind!r}")
-    records = []
-    for place, record in enumerate(content[kind]):
-        try:
-            records.append(read(record))
-        except KeyError as error:
-            raise DatasetError(f"{path}: {kind}[{place}] has no {error}") from error
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DatasetError(f"{path}: {kind}[{place}]: {error}") from error
-    return records
-
-
 def _image(record: Any) -> _Image:
-    file = str(record["file_name"])
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise ValueError(f"expected a file inside images/, got {file!r}")
+    file = file_in_images(record["file_name"])
     size = None
     if "width" in record or "height" in record:
         size = int(record["width"]), int(record["height"])
@@ -279,10 +248,7 @@ def _image(record: Any) -> _Image:
 
 def _box(record: Any) -> _Box:
     x, y, width, height = (float(value) for value in record["bbox"])
-    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
-        raise ValueError(
-            f"expected finite x, y, w, h with an area, got {x}, {y}, {width}, {height}"
-        )
+    box = corners(x, y, width, height)
     person = record.get("person_id")
     person = UNLABELED if person is None else person
     if not isinstance(person, int) or isinstance(person, bool) or person < UNLABELED:
@@ -291,7 +257,7 @@ def _box(record: Any) -> _Box:
         id=None if record.get("id") is None else int(record["id"]),
         image=int(record["image_id"]),
         category=None if record.get("category_id") is None else int(record["category_id"]),
-        corners=(x, y, x + width, y + height),
+        corners=box,
         person=person,
         ignore=bool(record.get("iscrowd", False)),
     )

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.datasets import cuhk_sysu, prw
-from models.datasets.coco import annotation_file, read_coco, read_json
+from models.datasets.coco import annotation_file, read_coco
 from models.datasets.cuhk_sysu import read_cuhk_sysu
+from models.datasets.json_records import read_json
 from models.datasets.prw import read_prw
 from models.datasets.scene import SceneDataset
 from models.datasets.scenes_json import FORMAT, read_scenes_json

@@ -10,13 +10,12 @@ A directory holds images/ and annotations.json:
 person_id −1 is somebody unknown. A query's gallery is every image that is not in its exclude list.
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.datasets.json_records import corners, file_in_images, read_json, read_records
 from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset, require_pictures
 from models.errors import DatasetError
 
@@ -30,19 +29,14 @@ def read_scenes_json(directory: Path) -> SceneDataset:
         DatasetError: A file is missing, or a record is not as the format says.
     """
     path = directory / "annotations.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not readable as JSON: {error}") from error
+    content = read_json(path)
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if found != FORMAT:
         raise DatasetError(f"{path}: expected format {FORMAT!r}, got {found!r}")
 
-    images = _records(path, content, "images", _image)
-    boxes = _records(path, content, "boxes", _box)
-    queries = _records(path, content, "queries", _query)
+    images = read_records(path, content, "images", _image)
+    boxes = read_records(path, content, "boxes", _box)
+    queries = read_records(path, content, "queries", _query)
     _check_references(path, images, boxes, queries)
 
     source_ids = sorted({box["person_id"] for box in boxes} - {UNLABELED})
@@ -83,28 +77,9 @@ def read_scenes_json(directory: Path) -> SceneDataset:
     )
 
 
-def _records(
-    path: Path, content: dict[str, Any], kind: str, read: Callable[[Any], dict[str, Any]]
-) -> list[dict[str, Any]]:
-    if not isinstance(content.get(kind), list):
-        raise DatasetError(f"{path}: expected a list {kind!r}")
-    records = []
-    for number, record in enumerate(content[kind]):
-        try:
-            records.append(read(record))
-        except KeyError as error:
-            raise DatasetError(f"{path}: {kind}[{number}] has no {error}") from error
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f"{path}: {kind}[{number}]: {error}") from error
-    return records
-
-
 def _image(record: Any) -> dict[str, Any]:
-    file = str(record["file"])
-    if Path(file).is_absolute() or ".." in Path(file).parts:
-        raise ValueError(f"expected a file inside images/, got {file!r}")
     return {
-        "file": file,
+        "file": file_in_images(record["file"]),
         "width": int(record["width"]),
         "height": int(record["height"]),
         "camera": str(record["camera"]),
@@ -113,16 +88,12 @@ def _image(record: Any) -> dict[str, Any]:
 
 
 def _box(record: Any) -> dict[str, Any]:
-    x, y, width, height = (float(record[key]) for key in ("x", "y", "w", "h"))
-    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
-        raise ValueError(
-            f"expected finite x, y, w, h with an area, got {x}, {y}, {width}, {height}"
-        )
+    box = corners(*(float(record[key]) for key in ("x", "y", "w", "h")))
     if int(record["person_id"]) < UNLABELED:
         raise ValueError(f"expected a person_id of {UNLABELED} or more, got {record['person_id']}")
     return {
         "image": int(record["image"]),
-        "corners": (x, y, x + width, y + height),
+        "corners": box,
         "person_id": int(record["person_id"]),
         "ignore": bool(record.get("ignore", False)),
     }

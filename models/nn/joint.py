@@ -27,14 +27,23 @@ def joint_count(count: int | Tensor) -> Tensor:
     A process's sum divided by this, averaged over the processes as their gradients are, is the
     mean over the joint batch, also where the processes' counts differ.
     """
-    mean = torch.as_tensor(count, dtype=torch.float32).detach().clone()
+    return joint_mean(torch.as_tensor(count, dtype=torch.float32, device=shared_device()))
+
+
+def joint_mean(values: Tensor) -> Tensor:
+    """The mean over the processes of a tensor that each has, without gradient."""
+    total = values.detach().clone()
     processes = world_size()
     if processes > 1:
-        if distributed.get_backend() == "nccl":
-            mean = mean.cuda()
-        distributed.all_reduce(mean)
-        mean /= processes
-    return mean
+        distributed.all_reduce(total)
+        total /= processes
+    return total
+
+
+def shared_device() -> torch.device:
+    """Where the tensors lie that the processes exchange."""
+    nccl = world_size() > 1 and distributed.get_backend() == "nccl"
+    return torch.device("cuda" if nccl else "cpu")
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -132,9 +141,9 @@ def _joint_moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     channels = len(mean)
     means, all_squares, counts = every[:, :channels], every[:, channels:-1], every[:, -1:]
     total = counts.sum()
-    joint_mean = (counts * means).sum(0) / total.clamp(min=1)
-    joint_squares = (all_squares + counts * (means - joint_mean).square()).sum(0)
-    return joint_mean, joint_squares, total
+    mean_of_all = (counts * means).sum(0) / total.clamp(min=1)
+    joint_squares = (all_squares + counts * (means - mean_of_all).square()).sum(0)
+    return mean_of_all, joint_squares, total
 
 
 class _Normalize(Function):

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from torchvision.models.detection.image_list import ImageList
 
 from models.detections import Detections
-from models.model_card import DetectionRule, ModelCard
+from models.model_card import PIXEL_HEADS, DetectionRule, ModelCard
 from models.nn.backbone import BACKBONES
 from models.nn.heads import HEADS
 from models.nn.oim import REID_LOSSES
@@ -168,7 +168,7 @@ def build_network(
             parts.trunk_channels,
             parts.head_channels,
             dim=embedding_dim,
-            **(of_pixels if head.startswith("nae_plus") else {}),
+            **(of_pixels if head in PIXEL_HEADS else {}),
         ),
         REID_LOSSES[reid_loss](num_ids, dim=embedding_dim, queue_size=queue_size),
         head_channels=parts.head_channels,

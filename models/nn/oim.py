@@ -1,10 +1,15 @@
 """Online instance matching: identities compared with a memory of those seen before."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.nn.joint import gather_rows, joint_count
+
+FADING = 0.99
+"""What the weights of `SmrOimLoss` are multiplied by with each update."""
 
 
 class OimLoss(nn.Module):
@@ -101,32 +106,17 @@ class SmrOimLoss(OimLoss):
 
     queue_weights: Tensor
 
-    def __init__(
-        self,
-        num_ids: int,
-        *,
-        dim: int = 256,
-        queue_size: int = 5000,
-        momentum: float = 0.5,
-        scalar: float = 30.0,
-        fading: float = 0.99,
-    ) -> None:
-        """Make an empty memory.
-
-        Args:
-            num_ids, dim, queue_size, momentum, scalar: as for `OimLoss`.
-            fading: what the queue's weights are multiplied by with each update.
-        """
-        super().__init__(num_ids, dim=dim, queue_size=queue_size, momentum=momentum, scalar=scalar)
-        self.fading = fading
-        self.register_buffer("queue_weights", torch.zeros(queue_size))
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        """Make an empty memory; arguments as for `OimLoss`."""
+        super().__init__(*sizes, **options)
+        self.register_buffer("queue_weights", torch.zeros(len(self.circular_queue)))
 
     @torch.no_grad()
     def update(self) -> None:
         """Remember the people of the last forward passes, row by row, in order; then fade."""
         passes = len(self._seen)
         super().update()
-        self.queue_weights *= self.fading**passes
+        self.queue_weights *= FADING**passes
 
     def _see(self, embeddings: Tensor, person_ids: Tensor) -> None:
         if len(self.lookup_table) and len(self.circular_queue) and len(embeddings):

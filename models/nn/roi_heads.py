@@ -75,7 +75,7 @@ class PersonSearchRoIHeads(nn.Module):
                 near = box_iou(candidates, ignored).amax(dim=1) >= IGNORE_IOU
                 label = torch.where(near & (label == 0), -1.0, label)
             seed = scene_seed(target, part=1)
-            positive, negative = (mask[0].bool() for mask in self.sampler([label], [seed]))
+            (positive,), (negative,) = self.sampler([label], [seed])
             keep = torch.where(positive | negative)[0]
             index = match[keep].clamp(min=0)
             chosen.append(

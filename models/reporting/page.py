@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from models.model_card import PIXEL_HEADS
 from models.reporting import tables
 from models.reporting.cited import CITED, CUHK_SYSU, GALLERY_SIZE, NAE_PAPER, SOURCES
 from models.reporting.outcome import Outcome, Run
 from models.reporting.people import LEAST_HEIGHT
-from models.reporting.trends import PLUS_HEADS, trends
+from models.reporting.trends import trends
 from models.reporting.words import HEAD_NAMES, table
 
 
@@ -152,7 +153,7 @@ def _sizes(outcome: Outcome, picture: str | None) -> str:
 
 
 def _attention(outcome: Outcome, pictures: Pictures) -> str:
-    if not outcome.heads(PLUS_HEADS):
+    if not outcome.heads(PIXEL_HEADS):
         return f"{outcome.title}: no model with an NAE+ head was given; others score no pixels."
     if outcome.title not in pictures.attention:
         return f"{outcome.title}: nobody of {LEAST_HEIGHT:.0f} pixels or more was found."

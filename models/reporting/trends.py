@@ -6,6 +6,7 @@ from math import hypot, sqrt
 
 import numpy as np
 
+from models.model_card import PIXEL_HEADS
 from models.reporting.outcome import Cell, Outcome
 from models.reporting.words import (
     GROUND_TRUTH,
@@ -17,7 +18,6 @@ from models.reporting.words import (
     role_name,
 )
 
-PLUS_HEADS = ("nae_plus", "nae_plus_res5")
 YES, NO, NOT_MEASURED = "yes", "no", "not measured"
 
 
@@ -92,15 +92,19 @@ def difference(more: Cell, less: Cell, *, paired: bool = False) -> Difference | 
 
 def trends(outcome: Outcome) -> list[Trend]:
     """Each published trend, on one dataset."""
+    orders = [_order("re-identifier", outcome), _order("detector", outcome)]
+    return trends_of_whole_models(outcome) + orders
+
+
+def trends_of_whole_models(outcome: Outcome) -> list[Trend]:
+    """Those that need no model to describe what another one found."""
     found = [_trend("NAE has a higher search mAP than OIM", "nae", "oim", outcome)]
-    for head in outcome.heads(PLUS_HEADS) or PLUS_HEADS[:1]:
+    for head in outcome.heads(PIXEL_HEADS) or PIXEL_HEADS[:1]:
         claim = f"{HEAD_NAMES[head]} is at least as good as NAE"
         found.append(_trend(claim, head, "nae", outcome, or_equal=True))
     for head in outcome.heads():
         gain = difference(outcome.whole[head], outcome.unweighted[head], paired=True)
         found.append(_told(f"class-weighted similarity helps {HEAD_NAMES[head]}", gain))
-    found.append(_order("re-identifier", outcome))
-    found.append(_order("detector", outcome))
     return found
 
 

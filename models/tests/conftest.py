@@ -1,12 +1,15 @@
 """What several of these tests share: two networks, a picture, and no torch where there is none."""
 
 import importlib.util
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from models.tests.formula import CONFORMANCE
 
 collect_ignore = []
 if importlib.util.find_spec("torch") is None:
@@ -28,6 +31,15 @@ if importlib.util.find_spec("scipy") is None:
         "test_published_layouts.py",
         "test_published_protocols.py",
     ]
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory) -> Path:
+    """Tiny datasets in the layouts of CUHK-SYSU and PRW; tests must not change them."""
+    directory = tmp_path_factory.mktemp("originals")
+    with zipfile.ZipFile(CONFORMANCE / "eval" / "datasets.zip") as archive:
+        archive.extractall(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ The datasets in `conformance/eval/` are tiny and made up; layout and types are t
 import dataclasses
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,14 +29,6 @@ TRAIN_LABELS = {
 META = json.loads((EVAL / "meta.json").read_text())
 NOBODY_NAMED = 5555
 PEOPLE = Path("annotation", "test", "train_test")
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("originals")
-    with zipfile.ZipFile(EVAL / "datasets.zip") as archive:
-        archive.extractall(directory)
-    return directory
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ so that every similarity is exact.
 """
 
 import json
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,26 +40,18 @@ class Weighted:
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("published")
-    with zipfile.ZipFile(EVAL / "datasets.zip") as archive:
-        archive.extractall(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def datasets(directory):
-    cuhk = read_cuhk_sysu(directory / "cuhk")
+def datasets(originals):
+    cuhk = read_cuhk_sysu(originals / "cuhk")
     return {
         "cuhk": {
             f"{size}": replace(
-                cuhk, queries=cuhk_sysu_queries(directory / "cuhk", cuhk.scenes, size)
+                cuhk, queries=cuhk_sysu_queries(originals / "cuhk", cuhk.scenes, size)
             )
             for size in (*GALLERY_SIZES, WHOLE_POOL)
         },
         "prw": {
-            "ignore_cam_True": read_prw(directory / "prw"),
-            "ignore_cam_False": read_prw(directory / "prw", cross_camera=True),
+            "ignore_cam_True": read_prw(originals / "prw"),
+            "ignore_cam_False": read_prw(originals / "prw", cross_camera=True),
         },
     }
 
@@ -177,12 +168,12 @@ def unit(rows):
 
 
 def test_one_run_of_the_command_scores_every_gallery_size(
-    directory, datasets, monkeypatch, tmp_path, capsys
+    originals, datasets, monkeypatch, tmp_path, capsys
 ):
     report, sizes = tmp_path / "report.json", [*map(str, GALLERY_SIZES), str(WHOLE_POOL)]
     detector = Replaying(datasets["cuhk"]["100"], "cuhk", "main")
     monkeypatch.setattr(evaluate, "OnnxDetector", lambda model, device: detector)
-    command = ["--data", str(directory / "cuhk"), "--json", str(report), "--labeled-only"]
+    command = ["--data", str(originals / "cuhk"), "--json", str(report), "--labeled-only"]
 
     evaluate.main([*command, "--gallery-size", *sizes])
 
@@ -208,12 +199,12 @@ def test_one_run_of_the_command_scores_every_gallery_size(
 
 @pytest.mark.parametrize("cross_camera", [False, True])
 def test_the_command_searches_prw_in_all_or_in_other_cameras(
-    directory, datasets, monkeypatch, tmp_path, cross_camera
+    originals, datasets, monkeypatch, tmp_path, cross_camera
 ):
     report = tmp_path / "report.json"
     detector = Replaying(datasets["prw"]["ignore_cam_True"], "prw", "main")
     monkeypatch.setattr(evaluate, "OnnxDetector", lambda model, device: detector)
-    command = ["--data", str(directory / "prw"), "--json", str(report)]
+    command = ["--data", str(originals / "prw"), "--json", str(report)]
 
     evaluate.main([*command, *["--cross-camera"] * cross_camera])
 

@@ -1,5 +1,4 @@
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from PIL import Image
 from models.datasets.read import read_dataset
 from models.errors import DatasetError
 
-EVAL = Path(__file__).parent / "conformance" / "eval"
 IMAGE = {"width": 64, "height": 48}
 OURS = {
     "format": "ps-real-eval/1",
@@ -26,14 +24,6 @@ def write(directory: Path, content: object, name: str = "annotations.json") -> P
     (directory / "images").mkdir()
     Image.new("RGB", (64, 48)).save(directory / "images" / "a.png")
     (directory / name).write_text(json.dumps(content))
-    return directory
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("originals")
-    with zipfile.ZipFile(EVAL / "datasets.zip") as archive:
-        archive.extractall(directory)
     return directory
 
 

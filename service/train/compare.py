@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import CliApp, SettingsError
@@ -19,7 +19,7 @@ from models.errors import PersonSearchError
 from models.evaluate import find, score
 from models.model_card import load_card
 from models.reporting.outcome import Cell, Outcome, Run, by_head
-from models.reporting.trends import trends
+from models.reporting.trends import trends_of_whole_models
 from models.reporting.words import HEAD_NAMES, percent, signed_percent
 from service.train.command import logged, told
 from service.train.config import TrainConfig
@@ -93,7 +93,7 @@ def measure(runs: Sequence[Run], dataset: SceneDataset) -> Outcome:
             results = [
                 score(one, dataset, class_weighted=weighted, per_query=True) for one in found
             ]
-            of_heads[head] = Cell(tuple(results), tuple("" for _ in results))
+            of_heads[head] = Cell(tuple(results))
     data = next(iter(cells[True].values())).results[0]["data"]
     return Outcome(dataset.name, None, data, whole=cells[True], unweighted=cells[False], crossed={})
 
@@ -125,13 +125,11 @@ def table(outcome: Outcome) -> str:
     lines.insert(
         0, f"{data['name']}: {data['scenes']} scenes, {data['queries']} queries; in percent"
     )
-    lines += ["", *(f"{own.verdict:<12}  {own.claim}: {own.says}" for own in _trends(outcome))]
+    lines += [
+        "",
+        *(f"{own.verdict:<12}  {own.claim}: {own.says}" for own in trends_of_whole_models(outcome)),
+    ]
     return "\n".join(lines)
-
-
-def _trends(outcome: Outcome) -> list[Any]:
-    """Those that need no model to describe what another one found."""
-    return [own for own in trends(outcome) if not own.claim.startswith(("as ", "the order"))]
 
 
 def main(arguments: list[str] | None = None) -> int:

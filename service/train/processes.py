@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 from torch.nn.functional import pad
 
 from models.errors import PersonSearchError
+from models.nn.joint import shared_device
 
 # The first process writes checkpoints and evaluates while the others wait in their next step.
 # torchrun ends them all when one fails, so no time limit is needed to notice that.
@@ -68,15 +69,6 @@ def joined(device: str) -> Iterator[Place]:
         distributed.destroy_process_group()
 
 
-def joint_mean(values: Tensor) -> Tensor:
-    """The mean over the processes of a tensor that each has."""
-    if not distributed.is_initialized():
-        return values
-    total = values.detach().clone()
-    distributed.all_reduce(total)
-    return total / distributed.get_world_size()
-
-
 def padded_alike(images: Tensor) -> Tensor:
     """Pixels [N, 3, H, W] with more zeros, so that H and W are those of the joint batch.
 
@@ -85,7 +77,7 @@ def padded_alike(images: Tensor) -> Tensor:
     if not distributed.is_initialized():
         return images
     height, width = images.shape[2:]
-    most = torch.tensor([height, width], device=_shared_device())
+    most = torch.tensor([height, width], device=shared_device())
     distributed.all_reduce(most, distributed.ReduceOp.MAX)
     joint_height, joint_width = most.tolist()
     padded: Tensor = pad(images, (0, joint_width - width, 0, joint_height - height))
@@ -109,8 +101,3 @@ def _place(device: str) -> Place:
         )
     torch.cuda.set_device(local)
     return Place(rank, count, torch.device("cuda", local))
-
-
-def _shared_device() -> torch.device:
-    """Where the tensors lie that the processes exchange."""
-    return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")

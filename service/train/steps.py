@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.errors import PersonSearchError
-from models.nn.joint import with_joint_batch_norm
+from models.nn.joint import joint_mean, with_joint_batch_norm
 from models.nn.network import PersonSearchNet
 from service.train.data import Batch
-from service.train.processes import Place, joint_mean, padded_alike
+from service.train.processes import Place, padded_alike
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Loss scaling starts at 65,536; gradients that overflow even when they are scaled down are lost.
