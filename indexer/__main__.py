@@ -26,7 +26,7 @@ from indexer.errors import GalleryError, SceneNotFoundError
 from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import find_images, ingest
 from indexer.records import GalleryHit, SceneFilter
-from models.detector import DEFAULT_MODEL, OnnxDetector
+from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
 from models.image import read_image
 from models.model_card import ModelCard
@@ -170,8 +170,7 @@ def _model(asked: argparse.Namespace) -> Path | None:
         raise GalleryError(f"there is no gallery in {asked.gallery}")
     if asked.model is None and remembered is not None and remembered.path is not None:
         return Path(remembered.path)
-    model: Path | None = asked.model
-    return model
+    return None if asked.model is None else model_directory(asked.model)
 
 
 def _open(asked: argparse.Namespace, model: Path | None, card: ModelCard) -> Gallery:

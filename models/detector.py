@@ -25,12 +25,19 @@ from models.preprocess import PreparedImage, prepare, prepare_crop
 from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE, decode_boxes, propose
 from models.roi_align import roi_align
 
-DEFAULT_MODEL = Path(__file__).parent / "weights" / "nae-lite"
+SHIPPED_MODELS = Path(__file__).parent / "weights"
+DEFAULT_MODEL = SHIPPED_MODELS / "nae-lite"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Memory grows with the regions of one run, speed does not: measured flat from 8 to 300.
 ROI_CHUNK = 32
 
 Pixels = NDArray[np.uint8]
+
+
+def model_directory(model: Path) -> Path:
+    """Where a model lies that is given by its path, or, if it ships with us, by its bare name."""
+    shipped = SHIPPED_MODELS / model
+    return shipped if len(model.parts) == 1 and not model.exists() and shipped.is_dir() else model
 
 
 class Detector(Protocol):
@@ -64,7 +71,7 @@ class OnnxDetector:
         """Load and verify a model.
 
         Args:
-            model: a model directory, or the card in it.
+            model: a model directory, or the card in it; or the bare name of one that ships.
             threads: for each graph; 0 is one per core.
             device: "cpu" or "cuda".
             score_threshold: instead of the card's.
@@ -72,7 +79,7 @@ class OnnxDetector:
         Raises:
             ModelFileError: the model is missing or damaged, or the device is not there.
         """
-        directory = model.parent if model.name == CARD_NAME else model
+        directory = model.parent if model.name == CARD_NAME else model_directory(model)
         self.card = load_card(directory)
         self._threshold = (
             self.card.detections.score_threshold if score_threshold is None else score_threshold

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,52 @@ class DetectionRule:
 
 
 @dataclass(frozen=True)
+class MatchRule:
+    """From where on two detections are called a likely match, and how often that is wrong.
+
+    Measured on annotated boxes, by models.evaluation.thresholds.
+
+    Attributes:
+        similarity: cosine similarity in [−1, 1]; that of a likely match is larger.
+        false_match_rate: what is promised: at most so large a share of the pairs of different
+            people is called a likely match.
+        measured_rate: the share that was.
+        interval: low and high, the 95 % interval of that share had other people been measured.
+        missed_match_rate: the share of the pairs of one person that is not called a likely match.
+        people: how many people were measured.
+        pairs: how many pairs of different people.
+        measured_on: name of the dataset.
+
+    Raises:
+        ValueError: a number is out of its range, or the measured rate outside its interval.
+    """
+
+    similarity: float
+    false_match_rate: float
+    measured_rate: float
+    interval: tuple[float, float]
+    missed_match_rate: float
+    people: int
+    pairs: int
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        rates = self.false_match_rate, self.measured_rate, low, high, self.missed_match_rate
+        if not all(_is_number(rate) and 0 <= rate <= 1 for rate in rates):
+            raise ValueError(f"expected rates in [0, 1], got {', '.join(map(repr, rates))}")
+        if not low <= self.measured_rate <= high:
+            raise ValueError(f"expected a rate within [{low}, {high}], got {self.measured_rate}")
+        if not (_is_number(self.similarity) and -1 <= self.similarity <= 1):
+            raise ValueError(f"expected a similarity in [-1, 1], got {self.similarity!r}")
+        for count in (self.people, self.pairs):
+            if type(count) is not int or count < 0:
+                raise ValueError(f"expected counts of people and pairs, got {count!r}")
+        if not isinstance(self.measured_on, str):
+            raise ValueError(f"expected the name of a dataset, got {self.measured_on!r}")
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """All that is to be known about a model file.
 
@@ -48,6 +95,7 @@ class ModelCard:
         training: data, licences, settings; free text and numbers by name.
         metrics: results by dataset, as `models.evaluate` writes them.
         sha256: of each graph, by file name.
+        matching: when two detections are a likely match; None where nobody measured it.
     """
 
     name: str
@@ -62,6 +110,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    matching: MatchRule | None = None
 
     @property
     def pixel_wise(self) -> bool:
@@ -69,10 +118,15 @@ class ModelCard:
         return self.head in PIXEL_HEADS
 
     @property
+    def terms(self) -> str:
+        """What the model may be used for, as its training data's licences say."""
+        return str(self.training.get("licence", "not stated"))
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all that decides the answers: graphs and rules, not names or metrics."""
         deciding = dataclasses.asdict(self)
-        for told in ("name", "score_meaning", "training", "metrics"):
+        for told in ("name", "score_meaning", "training", "metrics", "matching"):
             del deciding[told]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
@@ -81,6 +135,8 @@ def save_card(card: ModelCard, directory: Path) -> Path:
     """Write the card into a model directory, with the sha256 of the graphs that lie there."""
     sums = {name: file_sha256(directory / name) for name in (SCENE_GRAPH, HEAD_GRAPH)}
     content = {"format": CARD_FORMAT, **dataclasses.asdict(dataclasses.replace(card, sha256=sums))}
+    if card.matching is None:
+        del content["matching"]  # older readers refuse an entry that they do not know
     path = directory / CARD_NAME
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
@@ -110,9 +166,12 @@ def load_card(model: Path) -> ModelCard:
             "proposals": _rule(ProposalRule, content.pop("proposals")),
             "detections": _rule(DetectionRule, content.pop("detections")),
         }
+        matching = content.pop("matching", None)
+        if matching is not None:
+            rules["matching"] = _rule(MatchRule, matching)
         content["roi_size"] = tuple(content["roi_size"])
         return ModelCard(**content, **rules)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: not a complete model card: {error}") from error
 
 
@@ -143,3 +202,7 @@ def file_sha256(path: Path) -> str:
 
 def _rule(kind: type[Any], content: dict[str, Any]) -> Any:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -156,9 +156,15 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
         rows.append(_row(hit, path, box, same))
         title = f"{hit['rank']}   score {hit['score']:.3f}"
         panels.append(Panel(read_image(path).pixels, box, title, path.name, same == "yes"))
-    heads = ["rank", "scene", "box x1 y1 x2 y2", "score", "similarity", "detection"]
+    heads = ["rank", "scene", "box x1 y1 x2 y2", "score", "similarity", "likely", "detection"]
     print_table([*heads, *(["same person"] if rows[0][-1] else [])], rows)
     print("\nscore = detection score × similarity; it ranks, and is no probability.")
+    enough = answer["index"]["match_similarity"]
+    if enough is not None:
+        print(
+            f"likely = a similarity above {enough:.2f}: of different people whom the model "
+            "was validated on, fewer than 1 % are so alike."
+        )
     timings = answer["timings_ms"]
     print(
         f"The search took {timings['infer']:.0f} ms to see and {timings['search']:.0f} ms to rank."
@@ -239,6 +245,7 @@ def _row(hit: dict[str, Any], path: Path, box: Box, same: str) -> list[str]:
         " ".join(f"{side:.0f}" for side in box),
         f"{hit['score']:.3f}",
         f"{hit['similarity']:.3f}",
+        {True: "yes", False: "no", None: "?"}[hit["likely_match"]],
         f"{hit['detection']['detection_score']:.3f}",
         same,
     ]

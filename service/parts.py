@@ -132,6 +132,7 @@ def open_parts(settings: Settings, detector: Detector | None, metrics: Metrics) 
             parts = Parts(settings, keys, detector, gallery, worker, search, metrics)
             metrics.watch(parts.gauges)
             logger.info("ready: model %s, %d images", card.name, gallery.count())
+            logger.info("terms of model %s: %s", card.name, card.terms)
             yield parts
         finally:
             worker.close()

@@ -587,6 +587,8 @@ async def _search(
     as_of, started = now(), time.perf_counter()
     ranked = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
     timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
+    matching = parts.detector.card.matching
+    match_similarity = None if matching is None else matching.similarity
     hits = []
     for rank, found in enumerate(ranked, 1):
         optional: dict[str, Any] = {}
@@ -594,7 +596,7 @@ async def _search(
             optional["matched_query"] = found.query
         if "crop_url" in wanted.include:
             optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
-        hits.append(Hit.of(found.hit, rank=rank, **optional))
+        hits.append(Hit.of(found.hit, rank=rank, match_similarity=match_similarity, **optional))
     return SearchResponse(
         search_id=new_id("srch_"),
         query=[
@@ -607,7 +609,9 @@ async def _search(
             for person in people
         ],
         hits=hits,
-        index=SearchedIndex(**parts.index, exact=True, as_of=as_of),
+        index=SearchedIndex(
+            **parts.index, exact=True, as_of=as_of, match_similarity=match_similarity
+        ),
         timings_ms={name: round(value, 1) for name, value in timings.items()},
     )
 

@@ -426,18 +426,25 @@ class Hit(Schema):
     rank: int
     score: float
     similarity: float
+    likely_match: bool | None = Field(
+        None,
+        description="Whether the similarity is above `index.match_similarity`; null without it.",
+    )
     detection: ImageDetection
     image: HitImage
     matched_query: int | None = Field(None, description="With fusion max: which query it is near.")
     crop_url: str | None = Field(None, description="When asked for in `include`.")
 
     @classmethod
-    def of(cls, hit: GalleryHit, *, rank: int, **optional: Any) -> Self:
+    def of(
+        cls, hit: GalleryHit, *, rank: int, match_similarity: float | None, **optional: Any
+    ) -> Self:
         """As the gallery found it."""
         return cls(
             rank=rank,
             score=hit.score,
             similarity=round(hit.similarity, 6),
+            likely_match=None if match_similarity is None else hit.similarity > match_similarity,
             detection=ImageDetection.of(hit.detection),
             image=HitImage.of(hit.scene),
             **optional,
@@ -449,6 +456,10 @@ class SearchedIndex(ModelOfIndex):
 
     exact: bool
     as_of: Time
+    match_similarity: float | None = Field(
+        description="From the model's card: of different people fewer than 1 % are so alike, "
+        "measured on the people that the model was validated on; null where nobody measured it."
+    )
 
 
 class SearchResponse(Schema):

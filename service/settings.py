@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.detector import DEFAULT_MODEL
+from models.detector import DEFAULT_MODEL, model_directory
 from models.errors import PersonSearchError
 from models.image import ImageLimits
 
@@ -59,7 +59,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; others need an API key.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     data_dir: Path = Field(Path("data"), description="Where the gallery is kept.")
-    model: Path = Field(DEFAULT_MODEL, description="Model directory: card.json and two graphs.")
+    model: Path = Field(
+        DEFAULT_MODEL,
+        description="Model directory (card.json and two graphs), or the name of one that ships: "
+        "nae-lite or nae-lite-clean.",
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")
     engine: str = Field("faiss-flat", description="Index engine of the gallery.")
@@ -93,6 +97,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged."
     )
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _model_by_name(cls, value: Path) -> Path:
+        return model_directory(value)
 
     @field_validator("api_keys", mode="after")
     @classmethod

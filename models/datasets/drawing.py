@@ -64,6 +64,7 @@ class Sprite:
         mask: Coverage, 0 to 255.
         x, y: The pixel that it stands on.
         foot: Half the width of what touches the ground, in heights of a person.
+        whole: Its box is the whole sheet, not only what the mask covers.
     """
 
     colour: Image.Image
@@ -71,6 +72,7 @@ class Sprite:
     x: int
     y: int
     foot: float
+    whole: bool = False
 
 
 def random_look(rng: np.random.Generator) -> Look:

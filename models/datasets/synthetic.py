@@ -188,7 +188,18 @@ def draw_scene(
         things.append((row, float(rng.uniform(0, width)), sprite))
     things.extend(camera.props)
     things.sort(key=lambda thing: thing[0])
-    _cast_shadows(picture, camera, things)
+    cast_shadows(
+        picture,
+        [
+            (
+                row,
+                column,
+                camera.slope * (row - camera.horizon),
+                what.foot if isinstance(what, Sprite) else 0.2,
+            )
+            for row, column, what in things
+        ],
+    )
 
     owner = np.full((picture.height, width), -1, dtype=np.int16)
     drawn: list[tuple[int, tuple[int, int, int, int], int]] = []
@@ -217,14 +228,17 @@ def draw_scene(
     return picture, found
 
 
-def _cast_shadows(
-    picture: Image.Image, camera: Camera, things: Sequence[tuple[float, float, Sprite | int]]
-) -> None:
+def cast_shadows(picture: Image.Image, things: Sequence[tuple[float, float, float, float]]) -> None:
+    """Darken the ground under things.
+
+    Args:
+        things: of each the row and column that it stands on, the height of a person beside it in
+            pixels, and half the width of what touches the ground in such heights.
+    """
     shadow = Image.new("L", picture.size, 255)
     brush = ImageDraw.Draw(shadow)
-    for row, column, what in things:
-        unit = camera.slope * (row - camera.horizon)
-        reach = what.foot * unit if isinstance(what, Sprite) else 0.2 * unit
+    for row, column, unit, foot in things:
+        reach = foot * unit
         brush.ellipse(
             [column - 0.8 * reach, row - 0.05 * unit, column + 1.4 * reach, row + 0.045 * unit],
             120,

@@ -17,8 +17,8 @@ MIN_IOU = 0.5
 ROUNDING_PX = 1e-2
 """What float32 corners may take from a height: a person of 40 px is not to become 39.99."""
 
-Matching = Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.bool_]]
-"""Which detections [N] are right, given their overlaps with people [N, M] and their scores [N]."""
+Matching = Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.int64]]
+"""Whom each detection [N] finds, −1 for nobody, given overlaps with people [N, M], scores [N]."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,25 @@ class DetectionResult:
     ap: float
     people: int
     false_positives: int
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What became of one scene's detections and people.
+
+    Attributes:
+        detections: [K] int64, those that count, by their place in the scene's detections.
+        scores: [K] float32, theirs.
+        right: [K] bool, whether each finds a person.
+        people: [M] int64, those to be found, by the place of their box in the scene.
+        found: [M] bool, whether each is found.
+    """
+
+    detections: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    people: NDArray[np.int64]
+    found: NDArray[np.bool_]
 
 
 def evaluate_detection(
@@ -56,39 +75,63 @@ def evaluate_detection(
     Returns:
         None where there is nobody to be found.
     """
-    scores: list[NDArray[np.float32]] = []
-    right: list[NDArray[np.bool_]] = []
-    people = 0
-    for scene, found in zip(scenes, detections, strict=True):
-        if not scene.exhaustive:
-            continue
-        heights = scene.boxes[:, 3] - scene.boxes[:, 1]
-        neutral = scene.ignore | (heights < protocol.min_height - ROUNDING_PX)
-        wanted = ~neutral
-        if only is not None:
-            wanted &= np.isin(scene.person_ids, np.array(sorted(only), np.int64))
-            if not wanted.any():
-                continue
-        enough = found.scores >= protocol.detection_min_score
-        boxes, own_scores = found.boxes[enough].astype(np.float64), found.scores[enough]
-        overlaps = box_iou(boxes, scene.boxes[wanted].astype(np.float64))
-        taken = MATCHINGS[protocol.matching](overlaps, own_scores)
-        near_neutral = (
-            box_iou(boxes, scene.boxes[neutral].astype(np.float64)) >= protocol.detection_ignore_iou
-        )
-        kept = taken | ~near_neutral.any(axis=1)
-        scores.append(own_scores[kept])
-        right.append(taken[kept])
-        people += int(np.count_nonzero(wanted))
+    judged = [
+        own
+        for scene, found in zip(scenes, detections, strict=True)
+        if (own := judge(scene, found, protocol=protocol, only=only)) is not None
+    ]
+    people = sum(len(own.people) for own in judged)
     if people == 0:
         return None
-    hits = np.concatenate(right)
+    hits = np.concatenate([own.right for own in judged])
     average_precision = interpolated_ap if protocol.interpolated else stepwise_ap
     return DetectionResult(
         recall=float(np.count_nonzero(hits)) / people,
-        ap=average_precision(np.concatenate(scores), hits, people),
+        ap=average_precision(np.concatenate([own.scores for own in judged]), hits, people),
         people=people,
         false_positives=int(np.count_nonzero(~hits)),
+    )
+
+
+def judge(
+    scene: Scene,
+    found: Detections,
+    *,
+    protocol: Protocol = SCENES,
+    only: Collection[int] | None = None,
+) -> Judged | None:
+    """What became of one scene's detections and people, as `evaluate_detection` counts them.
+
+    Args:
+        only: the ids of the people to be found.
+
+    Returns:
+        None where the scene is left out: it is not exhaustive, or has nobody of `only`.
+    """
+    if not scene.exhaustive:
+        return None
+    heights = scene.boxes[:, 3] - scene.boxes[:, 1]
+    neutral = scene.ignore | (heights < protocol.min_height - ROUNDING_PX)
+    wanted = ~neutral
+    if only is not None:
+        wanted &= np.isin(scene.person_ids, np.array(sorted(only), np.int64))
+        if not wanted.any():
+            return None
+    enough = np.flatnonzero(found.scores >= protocol.detection_min_score)
+    boxes, scores = found.boxes[enough].astype(np.float64), found.scores[enough]
+    people = np.flatnonzero(wanted)
+    overlaps = box_iou(boxes, scene.boxes[people].astype(np.float64))
+    finds = MATCHINGS[protocol.matching](overlaps, scores)
+    near_neutral = (
+        box_iou(boxes, scene.boxes[neutral].astype(np.float64)) >= protocol.detection_ignore_iou
+    )
+    kept = (finds >= 0) | ~near_neutral.any(axis=1)
+    return Judged(
+        detections=enough[kept],
+        scores=scores[kept],
+        right=finds[kept] >= 0,
+        people=people,
+        found=np.isin(np.arange(len(people)), finds),
     )
 
 
@@ -132,31 +175,31 @@ def _steps(
     return gained, np.cumsum(gained) / as_good
 
 
-def _greedy(overlaps: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.bool_]:
+def _greedy(overlaps: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.int64]:
     """Each, best score first, takes the person of the largest IoU that nobody has taken yet."""
-    taken = np.zeros(len(overlaps), dtype=np.bool_)
+    finds = np.full(len(overlaps), -1, np.int64)
     free = overlaps.copy()
     for index in np.argsort(-scores, kind="stable") if free.shape[1] else ():
         person = int(np.argmax(free[index]))
         if free[index, person] >= MIN_IOU:
-            taken[index] = True
+            finds[index] = person
             free[:, person] = -1
-    return taken
+    return finds
 
 
-def _mutual_best(overlaps: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.bool_]:
+def _mutual_best(overlaps: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.int64]:
     """Each takes the person of the largest IoU, if no detection overlaps that person more.
 
     Scores play no part. Among equal overlaps the earlier person and the earlier detection win.
     """
-    taken = np.zeros(len(overlaps), dtype=np.bool_)
+    finds = np.full(len(overlaps), -1, np.int64)
     if overlaps.size:
         rounded = overlaps.astype(np.float32)  # as published: overlaps that round alike are equal
         people = np.arange(rounded.shape[1])
         best = rounded.argmax(axis=0)
         chosen = (rounded.argmax(axis=1)[best] == people) & (rounded[best, people] >= MIN_IOU)
-        taken[best[chosen]] = True
-    return taken
+        finds[best[chosen]] = people[chosen]
+    return finds
 
 
 MATCHINGS: dict[str, Matching] = {"greedy": _greedy, "mutual_best": _mutual_best}

@@ -7,6 +7,7 @@ scorings differ; IOU_RULES say what a right box is.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +95,93 @@ def evaluate_search(
     Raises:
         DatasetError: A query's person is nowhere in its gallery.
     """
-    if len(detections) != len(dataset.scenes) or len(query_embeddings) != len(dataset.queries):
-        raise ValueError(
-            f"expected detections of {len(dataset.scenes)} scenes and "
-            f"{len(dataset.queries)} query embeddings, "
-            f"got {len(detections)} and {len(query_embeddings)}"
-        )
+    _check_counts(dataset, detections, query_embeddings)
     if not dataset.queries:
         return None
+    average_precisions = np.zeros(len(dataset.queries))
+    first_right = np.full(len(dataset.queries), np.inf)
+    answered = _answered(
+        dataset,
+        detections,
+        query_embeddings,
+        class_weighted=class_weighted,
+        protocol=protocol,
+        iou_rule=iou_rule,
+        context=context,
+    )
+    for number, own in enumerate(answered):
+        average_precisions[number] = stepwise_ap(own.similarity, own.right, own.positives)
+        first_right[number] = _first_right(own.similarity, own.right)
+    top_1, top_5, top_10 = (float(np.mean(first_right < k)) for k in TOP_K)
+    return SearchResult(
+        float(average_precisions.mean()), top_1, top_5, top_10, average_precisions, first_right
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A query's hits, the most similar first; among equals as `evaluate_search` has them.
+
+    Attributes:
+        scenes: [M] int64, the scene of each hit.
+        detections: [M] int64, which of the scene's detections it is.
+        similarity: [M] float32.
+        right: [M] bool.
+    """
+
+    scenes: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    right: NDArray[np.bool_]
+
+
+def rankings(
+    dataset: SceneDataset,
+    detections: Sequence[Detections],
+    query_embeddings: NDArray[np.float32],
+    *,
+    class_weighted: bool = True,
+    protocol: Protocol = SCENES,
+) -> Iterator[Ranking]:
+    """Each query's hits in turn, right and wrong by the rules of `evaluate_search`.
+
+    Raises:
+        DatasetError: A query's person is nowhere in its gallery.
+    """
+    _check_counts(dataset, detections, query_embeddings)
+    for own in _answered(
+        dataset, detections, query_embeddings, class_weighted=class_weighted, protocol=protocol
+    ):
+        order = np.argsort(-own.similarity, kind="stable")
+        scenes, places = own.where[order].T
+        yield Ranking(scenes, places, own.similarity[order], own.right[order])
+
+
+class _Answered(NamedTuple):
+    """What a query's gallery gives, in its order, without what is dropped.
+
+    Attributes:
+        where: [M, 2] int64, scene and place in its detections.
+        similarity, right: [M].
+        positives: How many of the person's boxes are to be found.
+    """
+
+    where: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    positives: int
+
+
+def _answered(
+    dataset: SceneDataset,
+    detections: Sequence[Detections],
+    query_embeddings: NDArray[np.float32],
+    *,
+    class_weighted: bool,
+    protocol: Protocol,
+    iou_rule: IouRule | None = None,
+    context: Context | None = None,
+) -> Iterator[_Answered]:
     truths = answers(dataset)
     rows = _Rows(
         dataset,
@@ -110,8 +190,6 @@ def evaluate_search(
         protocol=protocol,
         iou_rule=iou_rule or IOU_RULES[protocol.iou_rule],
     )
-    average_precisions = np.zeros(len(dataset.queries))
-    first_right = np.full(len(dataset.queries), np.inf)
     for number, to_all in enumerate(rows.similarities(query_embeddings)):
         gallery, truth = dataset.queries[number].gallery, truths[number]
         if protocol.one_box:
@@ -124,13 +202,18 @@ def evaluate_search(
         if context is not None:
             similarity = revise(similarity, starts, rows.vectors, own, context, number)
         right, kept = rows.mark(gallery, truth, starts, own, similarity)
-        similarity, right = similarity[kept], right[kept]
-        average_precisions[number] = stepwise_ap(similarity, right, positives)
-        first_right[number] = _first_right(similarity, right)
-    top_1, top_5, top_10 = (float(np.mean(first_right < k)) for k in TOP_K)
-    return SearchResult(
-        float(average_precisions.mean()), top_1, top_5, top_10, average_precisions, first_right
-    )
+        yield _Answered(rows.where[own[kept]], similarity[kept], right[kept], positives)
+
+
+def _check_counts(
+    dataset: SceneDataset, detections: Sequence[Detections], query_embeddings: NDArray[np.float32]
+) -> None:
+    if len(detections) != len(dataset.scenes) or len(query_embeddings) != len(dataset.queries):
+        raise ValueError(
+            f"expected detections of {len(dataset.scenes)} scenes and "
+            f"{len(dataset.queries)} query embeddings, "
+            f"got {len(detections)} and {len(query_embeddings)}"
+        )
 
 
 def answers(dataset: SceneDataset) -> list[NDArray[np.int64]]:
@@ -173,6 +256,7 @@ class _Rows:
         vectors: [N, D], what is compared with a query.
         neutral: [N], those that an ignored box is under.
         starts: [S + 1], the row where each scene begins.
+        where: [N, 2] int64, scene and place in its detections.
     """
 
     def __init__(
@@ -190,6 +274,8 @@ class _Rows:
         kept = [found.scores >= protocol.search_min_score for found in detections]
         counts = [np.count_nonzero(own) for own in kept]
         self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        places = np.concatenate([np.flatnonzero(own) for own in kept])
+        self.where = np.column_stack([np.repeat(np.arange(len(kept)), counts), places])
         self.vectors = np.concatenate(
             [
                 (gallery_vectors(found) if class_weighted else found.embeddings)[own]

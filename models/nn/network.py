@@ -11,7 +11,7 @@ from models.detections import Detections
 from models.model_card import PIXEL_HEADS, DetectionRule, ModelCard
 from models.nn.backbone import BACKBONES
 from models.nn.heads import HEADS
-from models.nn.oim import REID_LOSSES
+from models.nn.reid_losses import REID_LOSSES
 from models.nn.roi_heads import PersonSearchRoIHeads
 from models.nn.rpn import PersonRpn
 from models.preprocess import InputRule, prepare
@@ -43,6 +43,7 @@ class PersonSearchNet(nn.Module):
         self.rpn = rpn
         self.roi_heads = roi_heads
         self.card = card
+        self.only_reid = False
 
     def forward(
         self, images: Tensor, sizes: list[tuple[int, int]], targets: list[dict[str, Tensor]]
@@ -57,12 +58,24 @@ class PersonSearchNet(nn.Module):
                 "seed", an int that alone decides which of its anchors and regions are drawn.
 
         Returns:
-            loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid.
+            loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid. Where
+            `only_reid` is set, loss_reid alone, of the people in the targets' own boxes.
         """
         feature_map = self.backbone(images).float()
+        if self.only_reid:
+            return {"loss_reid": self.roi_heads.reid_loss_alone(feature_map, targets)}
         proposals, rpn_losses = self.rpn(ImageList(images, sizes), {"0": feature_map}, targets)
         sampled = self.roi_heads.sample(proposals, targets)
         return {**rpn_losses, **self.roi_heads.losses(feature_map, sampled)}
+
+    def learn_only_reid(self) -> None:
+        """Let training change nothing but how people are told apart (see `forward`)."""
+        self.only_reid = True
+        for part in (self.rpn, self.roi_heads.box_regressor):
+            part.requires_grad_(False)
+        rescaler = getattr(self.roi_heads.embedding_head, "rescaler", None)
+        if rescaler is not None:
+            rescaler.requires_grad_(False)
 
     @torch.no_grad()
     def detect(self, image: NDArray[np.uint8]) -> Detections:
@@ -86,7 +99,7 @@ class PersonSearchNet(nn.Module):
         return embeddings
 
     def _from_numpy(self, array: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(array).to(self.roi_heads.reid_loss.lookup_table.device)
+        return torch.from_numpy(array).to(next(self.parameters()).device)
 
 
 def build_network(

@@ -134,6 +134,3 @@ class SmrOimLoss(OimLoss):
         if not weight < least:
             self.circular_queue[place] = embedding
             self.queue_weights[place] = weight
-
-
-REID_LOSSES = {"oim": OimLoss, "oim_smr": SmrOimLoss}

@@ -9,8 +9,8 @@ from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxe
 from models.model_card import DetectionRule
 from models.nn.heads import Head
 from models.nn.joint import joint_count
-from models.nn.oim import OimLoss
 from models.nn.projector import projector
+from models.nn.reid_losses import ReidLoss
 from models.nn.rpn import IGNORE_IOU
 from models.nn.sampling import BalancedSampler, SampledRegions, scene_seed
 from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE
@@ -26,7 +26,7 @@ class PersonSearchRoIHeads(nn.Module):
         self,
         box_head: nn.Module,
         embedding_head: Head,
-        reid_loss: OimLoss,
+        reid_loss: ReidLoss,
         *,
         head_channels: int,
         roi_size: tuple[int, int],
@@ -103,6 +103,13 @@ class PersonSearchRoIHeads(nn.Module):
             "loss_box_reg": box_loss / joint_count(len(is_person)).to(box_loss),
             "loss_reid": self.reid_loss(embeddings[is_person], person_ids[is_person]),
         }
+
+    def reid_loss_alone(self, feature_map: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
+        """Identity loss of the people in their labelled boxes."""
+        regions = self.pool(feature_map, [target["boxes"] for target in targets])
+        deep = self.box_head(regions).float()
+        embeddings, _ = self.embedding_head(regions.float(), deep)
+        return self.reid_loss(embeddings, torch.cat([target["person_ids"] for target in targets]))
 
     def detect(
         self, feature_map: Tensor, proposals: Tensor, size: tuple[int, int]

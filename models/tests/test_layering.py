@@ -21,7 +21,7 @@ for name in ("torch", "torchvision", "onnx", "tensorboard"):
         "import service.demo, service.bench, service.__main__",
         "import indexer.__main__, indexer.bench",
         "import models.evaluate, models.bench",
-        "import models.datasets.synthetic, models.datasets.composite",
+        "import models.datasets.synthetic, models.datasets.compose",
         "from models.detector import OnnxDetector; import numpy; "
         "OnnxDetector().detect([numpy.zeros((64, 64, 3), 'uint8')])",
     ],

@@ -7,12 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from models.datasets import compose  # noqa: E402
 from models.datasets.synthetic import write_synthetic  # noqa: E402
 from models.detector import OnnxDetector  # noqa: E402
 from models.errors import PersonSearchError  # noqa: E402
 from models.model_card import load_card  # noqa: E402
 from models.nn.export import network_of  # noqa: E402
-from service.tests.training import config, learn, told_losses  # noqa: E402
+from service.tests.training import config, edited, learn, told_losses  # noqa: E402
 from service.train.checkpoint import load_checkpoint  # noqa: E402
 from service.train.evaluation import in_words  # noqa: E402
 from service.train.loop import _rate, train  # noqa: E402
@@ -173,6 +174,122 @@ def test_every_kind_of_network_trains(scenes, tmp_path, monkeypatch, changes):
     assert content["steps"] == 1
     network = network_of(content)
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in network.parameters())
+
+
+# Two stages: people alone, then scenes of the same people.
+
+DIRECTIONS = "roi_heads.reid_loss.directions"
+PEOPLE_ALONE = {
+    "only_reid": True, "reid_loss": "cosine_softmax", "optimizer": "adamw", "augment": True,
+    "epochs": 1, "batch_size": 4, "scenes_per_epoch": 12, "warmup_steps": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """Composed scenes of ten people for training, two others for validation, and crops."""
+    directory = tmp_path_factory.mktemp("material")
+    sizes = ["--width", "160", "--height", "128", "--count", "8", "--val-count", "2"]
+    assert compose.main([str(directory), "--drawn", "12", *sizes]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def alone(material, finished, tmp_path_factory):
+    """A run that began with the weights of another and learned to tell people apart; and what it
+    returned."""
+    run = tmp_path_factory.mktemp("alone")
+    start = {"weights": finished[0] / "checkpoint.pt", "name": "first"}
+    return run, train(config(material / "crops", run, **PEOPLE_ALONE, **start))
+
+
+def test_telling_people_apart_alone_leaves_a_checkpoint_and_no_model(alone):
+    run, model = alone
+
+    assert model is None
+    assert not (run / "model").exists()
+    content = load_checkpoint(run / "checkpoint.pt")
+    assert content["steps"] == 3
+    assert content["network"][DIRECTIONS].shape == (10, 16)
+    assert list(told_losses(run, "train/loss_reid")) == [3]
+
+
+def test_telling_people_apart_alone_changes_nothing_that_finds_them(alone, finished):
+    before, after = (
+        load_checkpoint(r / "checkpoint.pt")["network"] for r in (finished[0], alone[0])
+    )
+
+    changed = {
+        name for name in before.keys() & after.keys() if not torch.equal(before[name], after[name])
+    }
+    finding = ("rpn.", "roi_heads.box_regressor.", "roi_heads.embedding_head.rescaler.")
+    learned = {name for name in changed if name.endswith(("weight", "bias"))}
+    assert not [name for name in learned if name.startswith(finding)]
+    for part in ("backbone.", "roi_heads.box_head.", "roi_heads.embedding_head.projectors."):
+        assert any(name.startswith(part) for name in learned)
+
+
+def second_stage(monkeypatch, scenes, out, weights):
+    """Two steps from some weights, too small to change a direction; the checkpoint."""
+    # With the seed of the run before, new directions would begin as those did.
+    changes = {"only_reid": False, "lr": 1e-12, "scenes_per_epoch": 4, "batch_size": 2, "seed": 2}
+    return learn(monkeypatch, config(scenes, out, **PEOPLE_ALONE | changes, weights=weights))
+
+
+def test_scenes_of_the_same_people_go_on_with_the_directions_of_their_crops(
+    alone, material, tmp_path, monkeypatch
+):
+    weights = alone[0] / "checkpoint.pt"
+
+    after = second_stage(monkeypatch, material / "train", tmp_path, weights)
+
+    before = load_checkpoint(weights)
+    assert after["people"] == before["people"]
+    assert torch.allclose(after["network"][DIRECTIONS], before["network"][DIRECTIONS], atol=1e-9)
+    assert after["build"]["reid_loss"] == "cosine_softmax"
+
+
+def test_scenes_of_other_people_start_with_other_directions(alone, material, tmp_path, monkeypatch):
+    others = edited(
+        shutil.copytree(material / "train", tmp_path / "others"),
+        lambda content: content.update(name="others"),
+    )
+
+    after = second_stage(monkeypatch, others, tmp_path / "run", alone[0] / "checkpoint.pt")
+
+    before = load_checkpoint(alone[0] / "checkpoint.pt")["network"]
+    directions = after["network"][DIRECTIONS]
+    assert directions.shape == before[DIRECTIONS].shape
+    cosines = torch.cosine_similarity(directions, before[DIRECTIONS])
+    assert cosines.abs().mean() < 0.6
+    name = "roi_heads.embedding_head.projectors.feat_res5.0.weight"
+    assert torch.allclose(after["network"][name], before[name], atol=1e-9)
+
+
+def test_telling_people_apart_goes_on_exactly_where_it_was_interrupted(
+    alone, material, finished, tmp_path, monkeypatch
+):
+    make, made = Steps.make, 0
+
+    def interrupted_make(self, *arguments, **more):
+        nonlocal made
+        made += 1
+        if made > 2:
+            raise KeyboardInterrupt
+        return make(self, *arguments, **more)
+
+    start = {"weights": finished[0] / "checkpoint.pt", "name": "first", "checkpoint_every": 1}
+    interrupted = config(material / "crops", tmp_path, **PEOPLE_ALONE, **start)
+    with monkeypatch.context() as patch:
+        patch.setattr(Steps, "make", interrupted_make)
+        with pytest.raises(KeyboardInterrupt):
+            train(interrupted)
+
+    assert train(interrupted.model_copy(update={"resume": True})) is None
+
+    whole, again = (load_checkpoint(r / "checkpoint.pt")["network"] for r in (alone[0], tmp_path))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, again[name]), name
 
 
 def test_the_rate_warms_up_and_steps_down(scenes, tmp_path):

@@ -77,6 +77,9 @@ def test_a_saved_configuration_comes_back_as_it_was():
         (["--preset", "best"], "unknown preset 'best': expected one of nae-cuhk_sysu"),
         (["--pretrained"], "no package ships ImageNet weights of resnet50"),
         (["--epochs", "0"], "--epochs"),
+        (["--scale-jitter", "0.9"], "--scale-jitter: Input should be greater than or equal to 1"),
+        (["--optimizer", "adam"], "--optimizer: Input should be 'sgd' or 'adamw'"),
+        (["--reid-loss", "softmax"], "--reid-loss: Input should be 'oim', 'oim_smr' or 'cosine"),
         (["--device", "cpu", "--precision", "fp16"], "fp16 needs a GPU"),
     ],
 )

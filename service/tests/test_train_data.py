@@ -41,7 +41,7 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(scenes):
-    return TrainingData([scenes], None, composed=0, rule=RULE)
+    return TrainingData([scenes], rule=RULE)
 
 
 def order(scenes=10, **changes):
@@ -134,6 +134,80 @@ def test_a_batch_is_padded_with_zeros(data):
     assert len(batch.sizes) == len(batch.targets) == 2
 
 
+def test_a_batch_has_one_scale_and_the_next_another():
+    whole, part = list(order()), list(order(part=slice(2, 4)))
+
+    scales = [{draw.scale for draw in batch} for batch in whole]
+    assert all(len(one) == 1 for one in scales)
+    assert len(set.union(*scales)) == len(whole)
+    assert all(-1 <= scale <= 1 for one in scales for scale in one)
+    assert [{draw.scale for draw in batch} for batch in part] == scales
+    assert scales != [{draw.scale for draw in batch} for batch in order(seed=2)]
+
+
+@pytest.mark.parametrize(("scale", "side"), [(-1, 64), (0, 128), (0.5, 181), (1, 256)])
+def test_within_the_jitter_scenes_and_boxes_are_larger_or_smaller(scenes, data, scale, side):
+    jittered = TrainingData([scenes], rule=RULE, scale_jitter=2)
+
+    shown = RunScenes(jittered, seed=1)[Draw(0, 0, 0, scale)]
+
+    plain = RunScenes(data, seed=1)[Draw(0, 0, 0, scale)]
+    assert min(shown.size) == side
+    assert shown.size[1] / shown.size[0] == pytest.approx(1.5, abs=0.02)
+    boxes = plain.target["boxes"] * side / 128
+    assert torch.allclose(shown.target["boxes"], boxes, rtol=0.02, atol=0.5)
+    assert plain.size == (128, 192)
+
+
+def test_the_scenes_of_a_batch_are_scaled_alike(scenes):
+    jittered = TrainingData([scenes], rule=RULE, scale_jitter=1.5)
+    run = order(8)
+
+    shown = list(batches(RunScenes(jittered, seed=1), run, workers=0, pinned=False))
+
+    sizes = [set(batch.sizes) for batch in shown]
+    assert all(len(one) == 1 for one in sizes)
+    assert len(set.union(*sizes)) == len(run) == 6
+    again = list(batches(RunScenes(jittered, seed=1), run, workers=0, pinned=False))
+    assert [batch.sizes for batch in again] == [batch.sizes for batch in shown]
+
+
+def test_degraded_scenes_have_the_same_people_and_depend_on_the_seed_alone(scenes, data):
+    degrading = TrainingData([scenes], rule=RULE, augment=True)
+    draws = [Draw(0, place, place % 8) for place in range(12)]
+
+    shown = [RunScenes(degrading, seed=1)[draw] for draw in draws]
+
+    for draw, scene in zip(draws, shown, strict=True):
+        again, plain = RunScenes(degrading, seed=1)[draw], RunScenes(data, seed=1)[draw]
+        assert torch.equal(scene.pixels, again.pixels)
+        assert not torch.equal(scene.pixels, plain.pixels)
+        assert scene.target["seed"] == plain.target["seed"]
+        assert torch.equal(scene.target["person_ids"], plain.target["person_ids"])
+        widths = [one.target["boxes"][:, 2] - one.target["boxes"][:, 0] for one in (scene, plain)]
+        assert torch.allclose(*widths, atol=0.01)
+    other = RunScenes(degrading, seed=2)[draws[0]]
+    assert not torch.equal(other.pixels, shown[0].pixels)
+
+
+def test_people_are_the_same_where_datasets_name_and_number_them_alike(scenes, data, tmp_path):
+    def named(name, ids):
+        copy = shutil.copytree(scenes, tmp_path / f"{name}-{ids}")
+        path = copy / "annotations.json"
+        content = json.loads(path.read_text())
+        content["name"] = name
+        for one in content["boxes"] + content["queries"]:
+            if one["person_id"] >= 0:
+                one["person_id"] += ids
+        path.write_text(json.dumps(content))
+        return TrainingData([copy], rule=RULE).people
+
+    assert named("synthetic-3", 0) == data.people
+    assert named("synthetic-4", 0) != data.people
+    assert named("synthetic-3", 5) != data.people
+    assert TrainingData([scenes, scenes], rule=RULE).people == data.people * 2
+
+
 def test_one_loader_serves_the_whole_run(data, monkeypatch):
     loader, started = torch.utils.data.DataLoader, []
     start = loader.__iter__
@@ -181,16 +255,6 @@ def test_a_damaged_picture_is_named(scenes, tmp_path, capsys, damage, problem, w
     line = refusal(capsys, broken, tmp_path, val=scenes, workers=workers)
 
     assert line.startswith(f"error: {picture}: ") and problem in line
-
-
-def test_a_damaged_crop_names_where_the_crops_are(scenes, tmp_path, capsys):
-    crops = tmp_path / "crops"
-    crops.mkdir()
-    (crops / "0001_c1s1_000001_00.jpg").write_bytes(b"\xff\xd8\xff no picture")
-
-    line = refusal(capsys, scenes, tmp_path, crops=crops, composed=1)
-
-    assert f"{crops}: a crop cannot be read" in line
 
 
 def test_a_box_without_area_is_named(scenes, tmp_path, capsys):
@@ -258,7 +322,7 @@ def test_one_person_and_scenes_without_people_train_and_leave_no_queries(scenes,
 
 
 def test_an_error_of_the_program_itself_is_no_message_about_helpers(data, monkeypatch):
-    def broken(self, index, rng):
+    def broken(self, index, rng, *, scale):
         raise RuntimeError("a mistake")
 
     monkeypatch.setattr(TrainingData, "sample", broken)

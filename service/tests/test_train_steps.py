@@ -1,5 +1,7 @@
 """When a run is ended because its loss has exploded, and what a step computes in."""
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,7 +10,7 @@ from models.errors import PersonSearchError  # noqa: E402
 from models.nn.network import build_network  # noqa: E402
 from service.train.data import Batch  # noqa: E402
 from service.train.processes import Place  # noqa: E402
-from service.train.steps import LossExplodedError, LossWatch, Steps  # noqa: E402
+from service.train.steps import SCALES, LossExplodedError, LossWatch, Steps  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -57,7 +59,10 @@ def steps(**changes):
         "nae", "efficientnet_lite0", num_ids=3, queue_size=4, embedding_dim=16,
         min_size=64, max_size=96, regions_per_image=4,
     )  # fmt: skip
-    recipe = {"loss_weights": {}, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 10}
+    recipe = {
+        "loss_weights": {}, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0,
+        "clip_norm": 10,
+    }  # fmt: skip
     return Steps(network, Place(0, 1, torch.device("cpu")), **recipe | changes)
 
 
@@ -138,6 +143,67 @@ def test_weights_of_losses_are_those_of_the_recipe():
         + values["loss_box_reg"]
     )  # fmt: skip
     assert values["loss"] == pytest.approx(expected)
+
+
+def changes(made, rate):
+    """How far one step moves each parameter at most."""
+    before = {name: p.detach().clone() for name, p in made.network.named_parameters()}
+    made.make(batch(), rate=rate, number=1)
+    return {
+        name: float((p.detach() - before[name]).abs().max())
+        for name, p in made.network.named_parameters()
+    }
+
+
+def test_adamw_moves_every_number_by_about_the_rate():
+    moved = changes(steps(optimizer="adamw"), 1e-4)
+
+    weights = {n: far for n, far in moved.items() if n.startswith(("backbone.", "rpn."))}
+    assert len(weights) > 50
+    # Of parts that a batch teaches nothing the gradient may be 0.
+    assert max(weights.values()) == pytest.approx(1e-4, rel=0.05)
+    assert sorted(weights.values())[len(weights) // 2] == pytest.approx(1e-4, rel=0.05)
+
+
+def test_adamw_moves_what_scales_boxes_and_logits_ten_times_as_far():
+    made = steps(optimizer="adamw", weight_decay=0.5)
+
+    moved = changes(made, 1e-4)
+
+    scales = {name: far for name, far in moved.items() if name.startswith(SCALES)}
+    assert {name.rpartition(".")[0] for name in scales} == {
+        "roi_heads.box_regressor.1", "roi_heads.embedding_head.rescaler"
+    }  # fmt: skip
+    assert max(scales.values()) == pytest.approx(10 * 1e-4, rel=0.05)
+
+
+def test_adamw_lets_weights_decay_and_biases_not():
+    made = steps(optimizer="adamw", weight_decay=0.5)
+    head = made.network.rpn.head.cls_logits
+    torch.nn.init.ones_(head.bias)
+    for parameter in head.parameters():
+        parameter.register_hook(torch.zeros_like)
+    before = head.weight.detach().clone()
+
+    made.make(batch(), rate=0.01, number=1)
+
+    assert torch.allclose(head.weight, before * (1 - 0.5 * 0.01))
+    assert torch.equal(head.bias, torch.ones_like(head.bias))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_saved_state_goes_on_as_if_it_had_not_been_saved(optimizer):
+    recipe = {"optimizer": optimizer, "weight_decay": 0.01}
+    whole, resumed = steps(**recipe), steps(**recipe)
+    whole.make(batch(), rate=0.01, number=1)
+    state = copy.deepcopy(whole.state_dict())
+    whole.make(batch(), rate=0.005, number=2)
+
+    resumed.load_state_dict(state)
+    resumed.make(batch(), rate=0.005, number=2)
+
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
 def test_a_full_gpu_is_said_with_what_filled_it(monkeypatch):

@@ -24,7 +24,7 @@ def trained(tmp_path):
     made = network()
     for name in ("lookup_table", "circular_queue"):
         getattr(made.roi_heads.reid_loss, name).uniform_()
-    content = {"network": made.state_dict(), "config": {"data": ["a"], "crops": None}}
+    content = {"network": made.state_dict(), "config": {"data": ["x"]}, "people": ["a"]}
     path = tmp_path / "checkpoint.pt"
     torch.save(content, path)
     return path
@@ -41,7 +41,7 @@ def test_the_memory_of_the_same_people_is_taken_along(trained):
         assert torch.equal(tensor, before[name]), name
 
 
-@pytest.mark.parametrize(("people", "num_ids"), [(["b"], 5), (["a"], 6), (["a", "crops"], 5)])
+@pytest.mark.parametrize(("people", "num_ids"), [(["b"], 5), (["a"], 6), (["a", "b"], 5)])
 def test_other_people_start_with_an_empty_memory(trained, people, num_ids):
     made = network(num_ids=num_ids)
 
@@ -50,6 +50,50 @@ def test_other_people_start_with_an_empty_memory(trained, people, num_ids):
     assert all(name.startswith("roi_heads.reid_loss.") for name in fresh)
     assert len(fresh) == 3
     assert not made.roi_heads.reid_loss.lookup_table.any()
+
+
+def test_a_checkpoint_that_does_not_say_whom_it_numbered_leaves_the_memory_empty(trained):
+    content = torch.load(trained)
+    del content["people"]
+    torch.save(content, trained)
+    made = network()
+
+    fresh = load_weights(made, trained, people=["a"])
+
+    assert len(fresh) == 3
+    assert not made.roi_heads.reid_loss.lookup_table.any()
+
+
+def learned_directions(tmp_path):
+    """A checkpoint of ours with directions for the people of "a"."""
+    torch.manual_seed(8)
+    made = network(reid_loss="cosine_softmax")
+    torch.save(
+        {"network": made.state_dict(), "config": {"data": ["x"]}, "people": ["a"]},
+        tmp_path / "directions.pt",
+    )
+    return tmp_path / "directions.pt", made.roi_heads.reid_loss.directions
+
+
+@pytest.mark.parametrize(("people", "kept"), [(["a"], True), (["b"], False)])
+def test_the_directions_of_the_same_people_are_taken_along(tmp_path, people, kept):
+    path, directions = learned_directions(tmp_path)
+    made = network(reid_loss="cosine_softmax")
+
+    fresh = load_weights(made, path, people=people)
+
+    assert torch.equal(made.roi_heads.reid_loss.directions, directions) is kept
+    assert fresh == ([] if kept else ["roi_heads.reid_loss.directions"])
+
+
+def test_another_identity_loss_starts_fresh_of_the_same_people_too(trained, tmp_path):
+    path, _ = learned_directions(tmp_path)
+
+    directions = load_weights(network(reid_loss="cosine_softmax"), trained, people=["a"])
+    table = load_weights(network(), path, people=["a"])
+
+    assert directions == ["roi_heads.reid_loss.directions"]
+    assert len(table) == 3 and all(name.startswith("roi_heads.reid_loss.") for name in table)
 
 
 def test_a_head_of_other_layers_starts_fresh(trained):

@@ -38,18 +38,19 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(
         0, description="epochs between evaluations; 0 is only at the end", ge=0
     )
-    crops: Path | None = Field(
-        None, description="crops of people (Market-1501 names; ZIP or directory) to paste"
+    augment: bool = Field(
+        False,
+        description="show scenes in other light, blurred, noisy, with people partly hidden, as "
+        "surveillance pictures are",
     )
-    composed: float = Field(
-        0.8, description="share of the scenes that are composed, where crops are given", ge=0, le=1
+    scale_jitter: float = Field(
+        1.0, description="the input's size is multiplied by 1/x to x, alike in a batch", ge=1
     )
-    crops_per_scene: int = Field(8, description="at most, at least a third of it", ge=1)
     licence: str = Field("not stated", description="of the training data, for the model card")
 
     head: Literal["nae", "nae_plus", "nae_plus_res5", "oim"] = "nae"
     backbone: Literal["resnet50", "efficientnet_lite0"] = "resnet50"
-    reid_loss: Literal["oim", "oim_smr"] = "oim"
+    reid_loss: Literal["oim", "oim_smr", "cosine_softmax"] = "oim"
     pixel_labels: Literal["ours", "published"] = Field(
         "ours", description="of NAE+: which pixels count as a person; published has faults"
     )
@@ -71,6 +72,7 @@ class TrainConfig(BaseModel):
     scenes_per_epoch: int | None = Field(None, description="default: as many as there are", ge=1)
     batch_size: int = Field(5, description="scenes per step, over all processes", ge=1)
     group_by_shape: bool = Field(False, description="batches of scenes of like shape")
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.003, gt=0)
     lr_schedule: Literal["step", "cosine"] = "step"
     lr_step: int = Field(16, description="epochs until the rate is divided by ten", ge=1)
@@ -90,6 +92,11 @@ class TrainConfig(BaseModel):
         None, description="shorter side in the model file; default: as trained", ge=64
     )
     serve_max_size: int | None = Field(None, description="longer side, likewise", ge=64)
+    only_reid: bool = Field(
+        False,
+        description="train nothing but to tell people apart, in their labelled boxes; no model "
+        "file is written, another run starts from the checkpoint",
+    )
     seed: int = Field(1, ge=0)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

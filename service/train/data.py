@@ -1,6 +1,7 @@
 """Labelled scenes to batches of tensors; which scene is seen when depends on the seed alone."""
 
 import dataclasses
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.datasets.composite import Composer, read_crops
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene, SceneDataset
 from models.errors import DatasetError, PersonSearchError
 from models.preprocess import InputRule, prepare
+from service.train.augment import degraded
 
 # Scenes whose aspect ratios differ by less are of like shape.
 LIKE_SHAPE = 2**0.25
@@ -63,11 +64,15 @@ class Batch:
 
 
 class Draw(NamedTuple):
-    """One scene at one place of one epoch; epoch and place decide how it is shown."""
+    """One scene at one place of one epoch; epoch and place decide how it is shown.
+
+    `scale` is the batch's, in [−1, 1]: see `TrainingData.sample`.
+    """
 
     epoch: int
     place: int
     scene: int
+    scale: float = 0.0
 
 
 class TrainingData:
@@ -76,11 +81,10 @@ class TrainingData:
     def __init__(
         self,
         paths: list[Path],
-        crops: Path | None,
         *,
-        composed: float,
         rule: InputRule,
-        most_crops: int = 8,
+        augment: bool = False,
+        scale_jitter: float = 1.0,
     ) -> None:
         """Read the annotations.
 
@@ -98,64 +102,53 @@ class TrainingData:
         if not any((~scene.ignore).any() for scene in self.scenes):
             raise DatasetError(f"{', '.join(map(str, paths))}: nobody is labelled in any scene")
         self.rule = rule
-        self._composed = composed
-        self._composer: Composer | None = None
-        self._crops = crops
-        if crops is not None:
-            people = read_crops(crops)
-            numbered = [
-                _renumbered(scene, first)
-                for scene, first in zip(self.scenes, self._first_ids, strict=True)
-            ]
-            width = round(rule.min_size * 11 / 9 / rule.size_divisor) * rule.size_divisor
-            self._composer = Composer(
-                numbered,
-                people,
-                first_id=self.num_ids,
-                size=(width, rule.min_size),
-                most_crops=most_crops,
-            )
-            self.num_ids += len(people.crops)
+        self._augment = augment
+        self._scale_jitter = scale_jitter
 
     @property
     def aspect_ratios(self) -> NDArray[np.float64]:
         """Width by height of each scene [S]."""
         return np.array([scene.width / scene.height for scene in self.scenes])
 
-    def sample(self, index: int, rng: np.random.Generator) -> TrainingScene:
-        """One scene, composed or as it is, flipped or not; without a seed for the network.
+    @property
+    def people(self) -> list[str]:
+        """Whom the run's numbers stand for: of each dataset its name and its own numbers."""
+        return [
+            f"{source.name}: {zlib.crc32(np.array(source.source_ids, np.int64).tobytes())}"
+            for source in self.sources
+        ]
+
+    def sample(self, index: int, rng: np.random.Generator, *, scale: float = 1) -> TrainingScene:
+        """One scene, flipped or not, degraded where that is asked for; without a seed for the
+        network.
+
+        Args:
+            scale: in [−1, 1]: how far the input's size is from the rule's, within the jitter.
 
         Raises:
             DatasetError: naming a picture that cannot be read.
         """
-        if self._composer is not None and rng.random() < self._composed:
-            name = f"a composed scene in place of {self.scenes[index].name}"
-            composed = self._compose(self._composer, rng)
-            pixels, boxes = composed.pixels, composed.boxes
-            person_ids, ignore = composed.person_ids, composed.ignore
-        else:
-            scene = _renumbered(self.scenes[index], self._first_ids[index])
-            name, pixels, boxes = scene.name, scene.read(), scene.boxes
-            person_ids, ignore = scene.person_ids, scene.ignore
+        scene = _renumbered(self.scenes[index], self._first_ids[index])
+        pixels, boxes, rule = scene.read(), scene.boxes, self.rule
+        if self._augment:
+            pixels = degraded(pixels, boxes, rng)
+        if self._scale_jitter > 1:
+            factor = self._scale_jitter**scale
+            sides = round(rule.min_size * factor), round(rule.max_size * factor)
+            rule = dataclasses.replace(rule, min_size=sides[0], max_size=sides[1])
         if rng.random() < 0.5:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             boxes = boxes.copy()
             boxes[:, [0, 2]] = pixels.shape[1] - boxes[:, [2, 0]]
-        prepared = prepare(pixels, self.rule)
+        prepared = prepare(pixels, rule)
         scaled = torch.from_numpy(prepared.to_network(boxes))
-        counts, ids = torch.from_numpy(~ignore), torch.from_numpy(person_ids)
+        counts, ids = torch.from_numpy(~scene.ignore), torch.from_numpy(scene.person_ids)
         target = {
             "boxes": scaled[counts],
             "person_ids": ids[counts],
             "ignored": scaled[~counts],
         }
-        return TrainingScene(name, torch.from_numpy(prepared.pixels), prepared.size, target)
-
-    def _compose(self, composer: Composer, rng: np.random.Generator) -> Any:
-        try:
-            return composer.compose(rng)
-        except OSError as error:  # Pillow's, of a crop; scenes name themselves
-            raise DatasetError(f"{self._crops}: a crop cannot be read: {error}") from error
+        return TrainingScene(scene.name, torch.from_numpy(prepared.pixels), prepared.size, target)
 
 
 class RunOrder(Sampler[list[Draw]]):
@@ -211,7 +204,8 @@ class RunOrder(Sampler[list[Draw]]):
                 order = self.epoch(epoch)
             step = done % self.steps_per_epoch
             first = step * self._batch_size
-            batch = [Draw(epoch, first + i, int(s)) for i, s in enumerate(order[step])]
+            scale = float(np.random.default_rng((self._seed, epoch, step, 1)).uniform(-1, 1))
+            batch = [Draw(epoch, first + i, int(s), scale) for i, s in enumerate(order[step])]
             yield batch[self._part]
 
     def epoch(self, number: int) -> NDArray[np.int64]:
@@ -240,7 +234,7 @@ class RunScenes(Dataset[TrainingScene | PersonSearchError]):
         """
         key = (self._seed, draw.epoch, draw.place)
         try:
-            scene = self._data.sample(draw.scene, np.random.default_rng(key))
+            scene = self._data.sample(draw.scene, np.random.default_rng(key), scale=draw.scale)
         except PersonSearchError as error:
             return error
         drawn = np.random.SeedSequence(key, spawn_key=(1,)).generate_state(1)

@@ -67,10 +67,9 @@ def finish(
         "licence": config.licence,
         "scenes": describe(data.sources),
         "people": data.num_ids,
-        "crops": config.crops.name if config.crops else None,
         "steps": steps,
         "recipe": config.model_dump(
-            mode="json", exclude={"data", "out", "val", "crops", "weights", "licence", "resume"}
+            mode="json", exclude={"data", "out", "val", "weights", "licence", "resume"}
         ),
     }
     network.card = dataclasses.replace(network.card, training=training)

@@ -52,21 +52,21 @@ def train(config: TrainConfig) -> Path | None:
         build = _build_arguments(config)
         data = TrainingData(
             config.data,
-            config.crops,
-            composed=config.composed,
             rule=build_network(**{**build, "pretrained": False}).card.input,
-            most_crops=config.crops_per_scene,
+            augment=config.augment,
+            scale_jitter=config.scale_jitter,
         )
         validation = read_validation(config, data)
         build["num_ids"] = data.num_ids
         network = build_network(**build)
         set_serving_rules(network, config)
+        if config.only_reid:
+            network.learn_only_reid()
         build["pretrained"] = False  # whoever builds it again has the weights
         if not config.resume:
             _say_start(config)
             if config.weights:
-                people = [str(path) for path in (*config.data, config.crops) if path]
-                fresh = load_weights(network, config.weights, people=people)
+                fresh = load_weights(network, config.weights, people=data.people)
                 log.info(
                     "weights of %s; tensors that start fresh: %s",
                     config.weights, ", ".join(fresh) or "none",
@@ -79,6 +79,7 @@ def train(config: TrainConfig) -> Path | None:
                 "loss_detection": config.detection_loss_weight,
                 "loss_reid": config.reid_loss_weight,
             },
+            optimizer=config.optimizer,
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -121,7 +122,7 @@ def train(config: TrainConfig) -> Path | None:
                 progress.update()
                 records.step(done, epoch=epoch, rate=rate, losses=losses, norm=norm)
                 if done % config.checkpoint_every == 0 or done == order.steps:
-                    save_checkpoint(checkpoint, _content(steps, done, build, config))
+                    save_checkpoint(checkpoint, _content(steps, done, build, config, data))
                 if _evaluation_is_due(config, done, order):
                     metrics = evaluate_network(
                         network,
@@ -133,7 +134,10 @@ def train(config: TrainConfig) -> Path | None:
                     )
     if not first:
         return None
-    content = _content(steps, done, build, config)
+    if config.only_reid:
+        log.info("people are told apart: another run starts from it with --weights %s", checkpoint)
+        return None
+    content = _content(steps, done, build, config, data)
     return finish(network_of(content), config, data, validation, steps=done)
 
 
@@ -201,15 +205,19 @@ def _rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
 def _evaluation_is_due(config: TrainConfig, done: int, order: RunOrder) -> bool:
     """After every so many epochs, but not at the end, where the model file is evaluated."""
     between = config.evaluate_every * order.steps_per_epoch
-    return between > 0 and done % between == 0 and done < order.steps
+    last = done == order.steps
+    return between > 0 and done % between == 0 and not last and not config.only_reid
 
 
-def _content(steps: Steps, done: int, build: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+def _content(
+    steps: Steps, done: int, build: dict[str, Any], config: TrainConfig, data: TrainingData
+) -> dict[str, Any]:
     """What a checkpoint holds."""
     return {
         **steps.state_dict(),
         "steps": done,
         "build": build,
+        "people": data.people,
         "config": config.model_dump(mode="json"),
     }
 

@@ -49,6 +49,20 @@ CUHK_SYSU = {"queue_size": 5000}
 PRW = {"queue_size": 500}
 PRW_FROM_IMAGENET = {"epochs": 18, "lr_step": 16}
 
+LIGHT = {
+    "head": "nae",
+    "backbone": "efficientnet_lite0",
+    "reid_loss": "cosine_softmax",
+    "queue_size": 0,
+    "optimizer": "adamw",
+    "lr_schedule": "cosine",
+    "warmup_steps": 100,
+    "weight_decay": 0.02,
+    "channels_last": True,
+    "augment": True,
+}
+PACKAGED_WEIGHTS = "ImageNet weights that a package ships"
+
 IMAGENET_WEIGHTS = "ImageNet weights of ResNet-50 (torchvision's resnet50-….pth)"
 NAE_WEIGHTS = "trained NAE weights (the checkpoint.pt of a run with --head nae, or a published one)"
 NAE_SOURCE = "the NAE authors' command for CUHK-SYSU"
@@ -86,6 +100,38 @@ PRESETS = {
         OIM_SOURCE + STAND_IN,
         IMAGENET_WEIGHTS,
     ),
+    "light-reid": Preset(
+        {
+            **LIGHT,
+            "pretrained": True,
+            "only_reid": True,
+            "epochs": 10,
+            "batch_size": 64,
+            "lr": 0.001,
+            "min_size": 64,
+            "max_size": 128,
+        },
+        "this project's, the first stage of the models that ship: crops of 64 × 128",
+        PACKAGED_WEIGHTS,
+    ),
+    "light": Preset(
+        {
+            **LIGHT,
+            "epochs": 5,
+            "scenes_per_epoch": 1600,
+            "batch_size": 4,
+            "lr": 0.0005,
+            "min_size": 576,
+            "scale_jitter": 1.25,
+            "box_loss_weight": 2.0,
+            "background_iou": 0.4,
+            "regions_per_image": 48,
+            "score_threshold": 0.3,
+        },
+        "this project's, the second stage of the models that ship: composed scenes of 720 × 576",
+        "a checkpoint of the preset light-reid",
+        needs_weights=True,
+    ),
     "quick": Preset(
         {
             "head": "nae",
@@ -103,7 +149,7 @@ PRESETS = {
             "channels_last": True,
         },
         "this project's, for 80 generated scenes on two cores",
-        "ImageNet weights that a package ships",
+        PACKAGED_WEIGHTS,
     ),
     "generated": Preset(
         {
@@ -123,6 +169,6 @@ PRESETS = {
             "channels_last": True,
         },
         "this project's, for 160 generated scenes: every head learns to find people with it",
-        "ImageNet weights that a package ships",
+        PACKAGED_WEIGHTS,
     ),
 }

@@ -22,6 +22,10 @@ LEAST_SCALE = 1.0
 # 60 + ln N (similarities in [-1, 1] are multiplied by 30): at most 40 times, for N = 5.
 EXPLODED = 100.0
 FIRST_STEPS = 10
+# AdamW changes every number by about the rate per step. These start far from where they belong,
+# and decide how large a box's correction or a logit can be.
+SCALES = ("roi_heads.box_regressor.1.", "roi_heads.embedding_head.rescaler.")
+SCALE_FACTOR = 10.0
 
 
 class LossExplodedError(PersonSearchError):
@@ -65,6 +69,7 @@ class Steps:
         place: Place,
         *,
         loss_weights: dict[str, float],
+        optimizer: str,
         lr: float,
         momentum: float,
         weight_decay: float,
@@ -95,7 +100,7 @@ class Steps:
         if lower is not None:
             for part in (network.backbone, network.roi_heads.box_head):
                 _compute_in(lower, part, place.device)
-        self.optimizer = _optimizer(network, lr, momentum, weight_decay)
+        self.optimizer = _optimizer(optimizer, network, lr, momentum, weight_decay)
         self.watch = LossWatch()
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=lower is torch.float16)
         self._place = place
@@ -140,7 +145,7 @@ class Steps:
 
     def _make(self, batch: Batch, rate: float, number: int) -> tuple[dict[str, float], float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         images = padded_alike(batch.images).to(
             self._place.device, memory_format=self._layout, non_blocking=True
         )
@@ -208,17 +213,26 @@ def _compute_in(precision: torch.dtype, part: nn.Module, device: torch.device) -
 
 
 def _optimizer(
-    network: nn.Module, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.SGD:
-    """SGD; biases do not decay."""
+    name: str, network: nn.Module, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD, or AdamW (then without `momentum`); biases do not decay."""
     trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    return torch.optim.SGD(
-        [
-            {"params": [p for n, p in trained if "bias" not in n], "weight_decay": weight_decay},
+    if name == "sgd":
+        decaying = [p for n, p in trained if "bias" not in n]
+        groups = [
+            {"params": decaying, "weight_decay": weight_decay},
             {"params": [p for n, p in trained if "bias" in n], "weight_decay": 0.0},
+        ]
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    scales = [p for n, p in trained if n.startswith(SCALES)]
+    others = [(n, p) for n, p in trained if not n.startswith(SCALES)]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for n, p in others if "bias" not in n], "weight_decay": weight_decay},
+            {"params": [p for n, p in others if "bias" in n], "weight_decay": 0.0},
+            {"params": scales, "weight_decay": 0.0, "factor": SCALE_FACTOR},
         ],
         lr=lr,
-        momentum=momentum,
     )
 
 

@@ -40,7 +40,7 @@ def load_weights(network: nn.Module, path: Path, *, people: list[str]) -> list[s
     does the identity loss's memory, unless it is of the same people.
 
     Args:
-        people: the datasets of this training, in whose order people are numbered.
+        people: whom this training numbers in which order, as `TrainingData.people` says it.
 
     Returns:
         Names of the tensors that start fresh.
@@ -58,7 +58,9 @@ def load_weights(network: nn.Module, path: Path, *, people: list[str]) -> list[s
         )
     weights = source.weights(path, content)
     state = network.state_dict()
-    remembered = _people_of(content, default=people) == people and all(
+    # Published checkpoints do not say whom they numbered.
+    numbered = content.get("people", None if "config" in content else people)
+    remembered = numbered == people and all(
         name in weights and weights[name].shape == tensor.shape
         for name, tensor in state.items()
         if name.startswith(MEMORY)
@@ -97,12 +99,6 @@ SOURCES = (
     Source("model", lambda path, _: load_reference(path).state_dict(), DETECTOR),
     Source("layer4.2.conv3.weight", _imagenet, (BACKBONE, BOX_HEAD)),
 )
-
-
-def _people_of(content: dict[str, Any], *, default: list[str]) -> list[str]:
-    """The datasets that a checkpoint of ours was trained on; published ones do not say."""
-    config = content.get("config")
-    return [*config["data"], *filter(None, [config["crops"]])] if config else default
 
 
 def _as_linear(shape: torch.Size) -> tuple[int, ...]:
