@@ -61,8 +61,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Where the gallery is kept.")
     model: Path = Field(
         DEFAULT_MODEL,
-        description="Model directory (card.json and two graphs), or the name of one that ships: "
-        "nae-lite or nae-lite-clean.",
+        description="Model directory (card.json and two graphs), or the name of one that ships.",
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")

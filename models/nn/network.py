@@ -29,6 +29,15 @@ SCORE_MEANINGS = {
 SCORE_MEANINGS["nae_plus_res5"] = SCORE_MEANINGS["nae_plus"]
 
 
+NOT_REID = (
+    "rpn.",
+    "roi_heads.box_regressor.",
+    "roi_heads.embedding_head.rescaler.",
+    "roi_heads.embedding_head.classifier.",
+)
+"""Beginnings of the names of parameters that telling people apart does not use."""
+
+
 class PersonSearchNet(nn.Module):
     """Person search on a two-stage detector.
 
@@ -71,11 +80,9 @@ class PersonSearchNet(nn.Module):
     def learn_only_reid(self) -> None:
         """Let training change nothing but how people are told apart (see `forward`)."""
         self.only_reid = True
-        for part in (self.rpn, self.roi_heads.box_regressor):
-            part.requires_grad_(False)
-        rescaler = getattr(self.roi_heads.embedding_head, "rescaler", None)
-        if rescaler is not None:
-            rescaler.requires_grad_(False)
+        for name, parameter in self.named_parameters():
+            if name.startswith(NOT_REID):
+                parameter.requires_grad_(False)
 
     @torch.no_grad()
     def detect(self, image: NDArray[np.uint8]) -> Detections:

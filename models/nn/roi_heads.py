@@ -105,7 +105,9 @@ class PersonSearchRoIHeads(nn.Module):
         }
 
     def reid_loss_alone(self, feature_map: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """Identity loss of the people in their labelled boxes."""
+        """Identity loss of the people in their labelled boxes; 0 where they are fewer than two."""
+        if sum(len(target["boxes"]) for target in targets) < 2:  # too few for batch norm
+            return feature_map.sum() * 0
         regions = self.pool(feature_map, [target["boxes"] for target in targets])
         deep = self.box_head(regions).float()
         embeddings, _ = self.embedding_head(regions.float(), deep)

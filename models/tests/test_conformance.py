@@ -369,7 +369,9 @@ def test_one_training_step_is_the_published_one(head, tmp_path, monkeypatch):
     checkpoint.unlink()
     network.roi_heads.embedding_head.published_labels = True
     config = TrainConfig(data=[Path("scenes")], out=Path("run"), lr=0.003)
-    optimizer = _optimizer(network, config.lr, config.momentum, config.weight_decay)
+    optimizer = _optimizer(
+        config.optimizer, network, config.lr, config.momentum, config.weight_decay
+    )
     batch = collate([training_scene(i, name, expected) for i, name in enumerate("ab")])
     sample_as_published(network, expected, monkeypatch)
     for name, ours, before, _ in first_numbers(network, expected):
