@@ -1,5 +1,6 @@
 """Promises about the service itself: health, metrics, keys, documentation."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -176,3 +177,13 @@ def test_secrets_stay_out_of_logs(start, tmp_path, caplog, colour):
 
     for secret in (*SECRETS.values(), "y" * 20):
         assert secret not in caplog.text
+
+
+def test_the_start_says_which_model_answers_and_under_what_terms(start, detector, caplog):
+    training = {"licence": "research only"}
+    detector.card = dataclasses.replace(detector.card, training=training)
+
+    with caplog.at_level("INFO", logger="service"), start():
+        pass
+
+    assert "terms of model stub: research only" in caplog.messages

@@ -1,10 +1,12 @@
 """Promises about searching."""
 
 import base64
+import dataclasses
 import json
 
 import pytest
 
+from models.model_card import MatchRule
 from service.tests.stub import crop, picture
 
 RED = ("red", (40, 40, 80, 160))
@@ -41,6 +43,24 @@ def test_a_bare_crop_finds_the_person_first(client, add):
     assert "crop_url" not in first
     scores = [hit["score"] for hit in content["hits"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_hits_say_whether_they_are_likely_by_the_model_s_own_threshold(client, add, detector):
+    add(RED, GREEN)
+    unmeasured = search(client, crop("red")).json()
+    rule = MatchRule(
+        similarity=0.7, false_match_rate=0.01, measured_rate=0.005, interval=(0.001, 0.01),
+        missed_match_rate=0.1, people=40, pairs=20000, measured_on="others",
+    )  # fmt: skip
+    detector.card = dataclasses.replace(detector.card, matching=rule)
+    measured = search(client, crop("red")).json()
+
+    assert unmeasured["index"]["match_similarity"] is None
+    assert [hit["likely_match"] for hit in unmeasured["hits"]] == [None, None]
+    assert measured["index"]["match_similarity"] == 0.7
+    similar = [hit["similarity"] for hit in measured["hits"]]
+    assert similar[0] > 0.7 > similar[1]
+    assert [hit["likely_match"] for hit in measured["hits"]] == [True, False]
 
 
 def test_the_same_question_gets_the_same_answer(client, add):

@@ -1,8 +1,10 @@
 import hashlib
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from models.detector import DEFAULT_MODEL
 from service.settings import Settings, SettingsError, find_key
 
 SECRET = "0123456789abcdef-secret"
@@ -95,3 +97,12 @@ def test_a_key_is_found_by_its_secret_and_allows_its_scopes():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         Settings(**wrong)
+
+
+def test_a_model_that_ships_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings(model="nae-lite").model == DEFAULT_MODEL
+    (tmp_path / "nae-lite").mkdir()
+    assert Settings(model="nae-lite").model == Path("nae-lite")
+    assert Settings(model="somewhere/nae-lite").model == Path("somewhere/nae-lite")
