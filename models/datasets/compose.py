@@ -8,13 +8,12 @@ the two.
 """
 
 import argparse
-import json
 import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +31,14 @@ from models.datasets.cutouts import (
     read_film,
     soft_outline,
 )
-from models.datasets.drawing import Sprite, paste, random_look
+from models.datasets.drawing import Sprite, extent, paste, random_look
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene
-from models.datasets.scenes_json import FORMAT
+from models.datasets.scenes_json import image_record, write_scenes_json
 from models.datasets.synthetic import Camera, cast_shadows, develop, make_camera
 from models.errors import DatasetError, PersonSearchError
+
+T = TypeVar("T")
 
 # Columns × rows of the views that make one scene, and how often.
 LAYOUTS = (((1, 1), 0.35), ((2, 1), 0.2), ((2, 2), 0.3), ((3, 2), 0.15))
@@ -221,7 +222,7 @@ def write_composed(
             if seen.person != UNLABELED and seen.visible > 0.7:
                 shown.setdefault(seen.person, []).append((seen.visible, len(boxes)))
             boxes.append(box | ({"ignore": True} if hidden else {}))
-        images.append(_image(file, size, number))
+        images.append(image_record(file, size, camera="composed", sequence=f"s{number}"))
     queries = [
         {"image": boxes[b]["image"], "box": b, "person_id": person, "kind": "other-scene"}
         | {"exclude": [boxes[b]["image"]]}
@@ -229,7 +230,8 @@ def write_composed(
         if len(found) >= 2
         for _, b in sorted(found, reverse=True)[:2]
     ]
-    _write_annotations(directory, name, licence, images, boxes, queries)
+    about = {"name": name, "licence": licence}
+    write_scenes_json(directory, about | {"images": images, "boxes": boxes, "queries": queries})
 
 
 def write_crops(directory: Path, material: Material, *, name: str, licence: str, seed: int) -> None:
@@ -265,31 +267,10 @@ def write_crops(directory: Path, material: Material, *, name: str, licence: str,
                 {"image": len(images), "x": 0, "y": 0, "w": width, "h": height}
                 | {"person_id": number, "id_source": "composed"}
             )
-            images.append(_image(file, CROP_SIZE, len(images)))
-    _write_annotations(directory, name, licence, images, boxes, [])
-
-
-def _write_annotations(
-    directory: Path,
-    name: str,
-    licence: str,
-    images: list[dict[str, Any]],
-    boxes: list[dict[str, Any]],
-    queries: list[dict[str, Any]],
-) -> None:
-    content = {
-        "format": FORMAT, "name": name, "licence": licence, "images": images, "boxes": boxes,
-        "queries": queries,
-    }  # fmt: skip
-    path = directory / "annotations.json"
-    path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-
-
-def _image(file: str, size: tuple[int, int], number: int) -> dict[str, Any]:
-    return {
-        "file": file, "width": size[0], "height": size[1], "camera": "composed",
-        "sequence": f"s{number}", "frame": 0, "time_s": None, "exhaustive": True,
-    }  # fmt: skip
+            sequence = f"s{len(images)}"
+            images.append(image_record(file, CROP_SIZE, camera="composed", sequence=sequence))
+    about = {"name": name, "licence": licence}
+    write_scenes_json(directory, about | {"images": images, "boxes": boxes, "queries": []})
 
 
 def compose(
@@ -407,8 +388,7 @@ class Stage:
         sprite = person.seen(view, 0.8 * height, self._tilt, rng)
         row, column = 0.95 * height, width / 2
         covered = paste(self.picture, sprite, round(column), round(row))
-        x, y = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
-        sides = np.array([x[0], y[0], x[-1] + 1, y[-1] + 1])
+        sides = np.array(extent(covered))
         apart = rng.uniform(-0.02, 0.1, 4) * (sides[3] - sides[1]) * [0.6, 1, 0.6, 1]
         box = np.clip(sides + apart * [-1, -1, 1, 1], 0, [width, height, width, height])
         return self.picture.crop(tuple(box.round().astype(int).tolist()))
@@ -451,8 +431,7 @@ class Stage:
         self._owner[covered] = len(self._ids)
         box = _box(sprite, column, row)
         if not sprite.whole:
-            x, y = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
-            box = np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], np.float64)
+            box = np.array(extent(covered), np.float64)
         self._ids.append(person)
         self._boxes.append(box)
         self._areas.append(float(np.count_nonzero(np.asarray(sprite.mask) > 127)))
@@ -462,12 +441,7 @@ class Stage:
         for _ in range(12):
             column = float(rng.uniform(0.0, 1.0)) * self.picture.width
             box = _box(sprite, column, row)
-            old = np.array(self._boxes).reshape(-1, 4)
-            if not len(old):
-                return column
-            sides = np.minimum(old[:, 2:], box[2:]) - np.maximum(old[:, :2], box[:2])
-            shared = np.clip(sides, 0, None).prod(axis=1)
-            if (shared / box_area(old)).max() < MOST_HIDDEN:
+            if _most_hidden(np.array(self._boxes).reshape(-1, 4), box) < MOST_HIDDEN:
                 return column
         return None
 
@@ -477,25 +451,34 @@ def _box(sprite: Sprite, column: float, row: float) -> NDArray[np.float64]:
     return np.array([left, top, left + sprite.mask.width, top + sprite.mask.height], np.float64)
 
 
+def _one_of(things: Sequence[T], rng: np.random.Generator) -> T:
+    return things[int(rng.integers(len(things)))]
+
+
+def _most_hidden(boxes: NDArray[np.float64], by: NDArray[np.float64]) -> float:
+    """The largest share of any of boxes [N, 4] that lies under another [4]; 0 without any."""
+    sides = np.minimum(boxes[:, 2:], by[2:]) - np.maximum(boxes[:, :2], by[:2])
+    shares = np.clip(sides, 0, None).prod(axis=1) / box_area(boxes)
+    return float(shares.max(initial=0.0))
+
+
 def _stage(
     material: Material, size: tuple[int, int], rng: np.random.Generator, *, populated: bool
 ) -> Stage:
     """A view of a pedestrian scene, of a still background or of a drawn one."""
     draw = rng.random()
     if populated and material.scenes and draw < REAL_SHARE:
-        return _pedestrian_stage(
-            material.scenes[int(rng.integers(len(material.scenes)))], size, rng
-        )
+        return _pedestrian_stage(_one_of(material.scenes, rng), size, rng)
     stills = REAL_SHARE + STILL_SHARES[0] if material.scenes else STILL_SHARES[1]
     if material.stills and draw < stills:
-        still = Image.fromarray(material.stills[int(rng.integers(len(material.stills)))])
+        still = Image.fromarray(_one_of(material.stills, rng))
         picture, _, _ = _window(still, size, rng)
         horizon = float(rng.uniform(-0.1, 0.3)) * size[1]
         return Stage(
             picture, horizon=horizon, slope=float(rng.uniform(0.5, 0.8)), far=0.55 * size[1],
             near=1.02 * size[1], tilt=0.2,
         )  # fmt: skip
-    camera = material.cameras[int(rng.integers(len(material.cameras)))]
+    camera = _one_of(material.cameras, rng)
     picture, scale, (_, top) = _window(camera.background, size, rng)
     horizon = (camera.horizon - top) * scale
     slope = camera.slope * float(rng.uniform(0.75, 1.1))
@@ -545,20 +528,18 @@ def _empty_patch(
 ) -> Image.Image | None:
     """A part of a scene or of a drawn background that shows nobody."""
     if not material.scenes or rng.random() < 0.3:
-        camera = material.cameras[int(rng.integers(len(material.cameras)))]
+        camera = _one_of(material.cameras, rng)
         picture, boxes = camera.background, np.empty((0, 4))
     else:
-        scene = material.scenes[int(rng.integers(len(material.scenes)))]
+        scene = _one_of(material.scenes, rng)
         picture, boxes = Image.fromarray(scene.read()), scene.boxes.astype(np.float64)
     height = float(rng.uniform(0.2, 0.9)) * picture.height
     width = min(height * size[0] / size[1], picture.width - 1)
     left = float(rng.uniform(0, picture.width - width))
     top = float(rng.uniform(0, picture.height - height))
     window = np.array([left, top, left + width, top + height])
-    if len(boxes):
-        sides = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
-        if (np.clip(sides, 0, None).prod(axis=1) / box_area(boxes)).max() > 0.1:
-            return None
+    if _most_hidden(boxes, window) > 0.1:
+        return None
     return picture.resize(size, Image.Resampling.BILINEAR, tuple(window))
 
 

@@ -500,6 +500,12 @@ def draw_prop(kind: str, unit: float, rng: np.random.Generator) -> Sprite:
     return pen.sprite(2, foot={"car": 1.15, "bench": 0.5}.get(kind, 0.15))
 
 
+def extent(covered: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """x1 y1 x2 y2 of what is covered [H, W], which is something."""
+    x, y = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
+    return int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1
+
+
 def paste(canvas: Image.Image, sprite: Sprite, x: int, y: int) -> NDArray[np.bool_]:
     """Put a sprite's standing point at (x, y); says which pixels [H, W] it now covers."""
     left, top = x - sprite.x, y - sprite.y

@@ -1,4 +1,4 @@
-"""Reader of annotated scenes in one JSON file, format ps-real-eval/1.
+"""Reader and writer of annotated scenes in one JSON file, format ps-real-eval/1.
 
 A directory holds images/ and annotations.json:
 
@@ -10,6 +10,7 @@ A directory holds images/ and annotations.json:
 person_id −1 is somebody unknown. A query's gallery is every image that is not in its exclude list.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,24 @@ def read_scenes_json(directory: Path) -> SceneDataset:
         licence=str(content.get("licence", "not stated")),
         source_ids=tuple(source_ids),
     )
+
+
+def write_scenes_json(directory: Path, content: dict[str, Any]) -> None:
+    """Write annotations.json, as the format says, beside the images.
+
+    Args:
+        content: all but the format's name.
+    """
+    text = json.dumps({"format": FORMAT, **content}, separators=(",", ":"))
+    (directory / "annotations.json").write_text(text, encoding="utf-8")
+
+
+def image_record(file: str, size: tuple[int, int], *, camera: str, sequence: str) -> dict[str, Any]:
+    """What is said of a made picture, all of whose people have boxes; size: width and height."""
+    return {
+        "file": file, "width": size[0], "height": size[1], "camera": camera,
+        "sequence": sequence, "frame": 0, "time_s": None, "exhaustive": True,
+    }  # fmt: skip
 
 
 def _image(record: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ models.datasets.scenes_json, which reads it.
 
 import argparse
 import io
-import json
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -27,12 +26,13 @@ from models.datasets.drawing import (
     Sprite,
     draw_person,
     draw_prop,
+    extent,
     paste,
     random_look,
     tone,
 )
 from models.datasets.scene import UNLABELED
-from models.datasets.scenes_json import FORMAT
+from models.datasets.scenes_json import image_record, write_scenes_json
 
 LEAST_VISIBLE = 0.3
 """People of whom less is seen, by area, are marked as ignored."""
@@ -129,21 +129,19 @@ def write_synthetic(
             box |= {"person_id": person, "id_source": "synthetic"}
             boxes.append(box | ({"ignore": True} if seen < LEAST_VISIBLE else {}))
             visible.append(seen)
-        images.append(
-            {"file": file, "width": size[0], "height": size[1], "camera": f"c{number + 1}"}
-            | {"sequence": f"s{scene}", "frame": 0, "time_s": None, "exhaustive": True}
-        )
-    content = {
-        "format": FORMAT,
-        "name": f"synthetic-{seed}",
-        "licence": "generated: free to use",
-        "note": f"Generated: {scenes} scenes, {persons} people, {cameras} cameras, seed {seed}.",
-        "images": images,
-        "boxes": boxes,
-        "queries": _queries(persons, boxes, visible),
-    }
-    path = directory / "annotations.json"
-    path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+        images.append(image_record(file, size, camera=f"c{number + 1}", sequence=f"s{scene}"))
+    write_scenes_json(
+        directory,
+        {
+            "name": f"synthetic-{seed}",
+            "licence": "generated: free to use",
+            "note": f"Generated: {scenes} scenes, {persons} people, {cameras} cameras, "
+            f"seed {seed}.",
+            "images": images,
+            "boxes": boxes,
+            "queries": _queries(persons, boxes, visible),
+        },
+    )
 
 
 def _queries(
@@ -218,9 +216,9 @@ def draw_scene(
         covered = paste(picture, person, round(column), round(row))
         owner[covered] = what
         if covered.any():
-            x, y = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))
-            box = (int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1)
-            drawn.append((what, box, int(np.count_nonzero(np.asarray(person.mask) > 127))))
+            drawn.append(
+                (what, extent(covered), int(np.count_nonzero(np.asarray(person.mask) > 127)))
+            )
     found = [
         (actors[index][0], box, float(np.count_nonzero(owner == index)) / whole)
         for index, box, whole in drawn

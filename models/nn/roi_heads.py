@@ -53,9 +53,13 @@ class PersonSearchRoIHeads(nn.Module):
 
     def describe(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Deltas [R, 4], the head's logits and embeddings [R, D] of pooled regions."""
+        deep, logits, embeddings = self._embed(regions)
+        return self.box_regressor(self.embedding_head.pool(deep)), logits, embeddings
+
+    def _embed(self, regions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         deep = self.box_head(regions).float()
         embeddings, logits = self.embedding_head(regions.float(), deep)
-        return self.box_regressor(self.embedding_head.pool(deep)), logits, embeddings
+        return deep, logits, embeddings
 
     @torch.no_grad()
     def sample(
@@ -109,8 +113,7 @@ class PersonSearchRoIHeads(nn.Module):
         if sum(len(target["boxes"]) for target in targets) < 2:  # too few for batch norm
             return feature_map.sum() * 0
         regions = self.pool(feature_map, [target["boxes"] for target in targets])
-        deep = self.box_head(regions).float()
-        embeddings, _ = self.embedding_head(regions.float(), deep)
+        _, _, embeddings = self._embed(regions)
         return self.reid_loss(embeddings, torch.cat([target["person_ids"] for target in targets]))
 
     def detect(

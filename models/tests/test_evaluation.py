@@ -1,5 +1,4 @@
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,24 +13,14 @@ from models.evaluation.detection import evaluate_detection, interpolated_ap, ste
 from models.evaluation.found import Found
 from models.evaluation.protocols import PUBLISHED, SEQNET
 from models.evaluation.search import cuhk_iou, evaluate_search, half_iou
+from models.tests import handmade
 
 LEFT, MIDDLE, RIGHT = (0, 0, 40, 100), (100, 0, 140, 100), (200, 0, 240, 100)
 
 
 def scene(*people, exhaustive=True) -> Scene:
     """People are (box, person id) or (box, person id, ignore)."""
-    rows = [(*person, False)[:3] for person in people]
-    return Scene(
-        name="scene",
-        path=Path("scene.jpg"),
-        width=300,
-        height=120,
-        boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
-        person_ids=np.array([row[1] for row in rows], np.int64),
-        ignore=np.array([row[2] for row in rows], np.bool_),
-        camera="c1",
-        exhaustive=exhaustive,
-    )
+    return handmade.scene("scene", people, exhaustive=exhaustive)
 
 
 def found(*rows) -> Detections:

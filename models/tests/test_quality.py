@@ -1,7 +1,7 @@
 import json
 import shlex
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,6 +34,7 @@ from models.reporting import quality_pictures
 from models.reporting.quality_pictures import draw_all, evenly
 from models.reporting.quality_sheet import GREEN, GREY, RED, Tile, draw_sheet, in_context
 from models.reporting.words import command
+from models.tests import handmade
 
 # Hand-made scenes: people stand 100 px apart, each as tall as they are told to be.
 
@@ -42,20 +43,7 @@ def box(place, height=100):
     return (100 * place, 0, 100 * place + 40, height)
 
 
-def scene(name, people, *, camera="c1", exhaustive=True):
-    """People are (box, person id) or (box, person id, ignore)."""
-    rows = [(*person, False)[:3] for person in people]
-    return Scene(
-        name=name,
-        path=Path(f"{name}.jpg"),
-        width=1000,
-        height=300,
-        boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
-        person_ids=np.array([row[1] for row in rows], np.int64),
-        ignore=np.array([row[2] for row in rows], np.bool_),
-        camera=camera,
-        exhaustive=exhaustive,
-    )
+scene = partial(handmade.scene, size=(1000, 300))
 
 
 def detected(*rows):

@@ -1,12 +1,11 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models import thresholds
-from models.datasets.scene import UNLABELED, Scene, SceneDataset
+from models.datasets.scene import UNLABELED, SceneDataset
 from models.datasets.scenes_json import read_scenes_json
 from models.datasets.synthetic import write_synthetic
 from models.detections import Detections
@@ -19,24 +18,9 @@ from models.evaluation.found import Found
 from models.evaluation.protocols import PROTOCOLS
 from models.evaluation.thresholds import detection_threshold, match_rates, match_rule
 from models.model_card import HEAD_GRAPH, SCENE_GRAPH, MatchRule, load_card, save_card
+from models.tests.handmade import scene
 
 BOX = (0, 0, 40, 100)
-
-
-def scene(name, people, *, exhaustive=True):
-    """People are (box, person id) or (box, person id, ignore)."""
-    rows = [(*person, False)[:3] for person in people]
-    return Scene(
-        name=name,
-        path=Path(f"{name}.jpg"),
-        width=300,
-        height=120,
-        boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
-        person_ids=np.array([row[1] for row in rows], np.int64),
-        ignore=np.array([row[2] for row in rows], np.bool_),
-        camera="c1",
-        exhaustive=exhaustive,
-    )
 
 
 def dataset_of(scenes, *, people=1, protocol="scenes"):

@@ -217,23 +217,17 @@ def _optimizer(
 ) -> torch.optim.Optimizer:
     """SGD, or AdamW (then without `momentum`); biases do not decay."""
     trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    apart = SCALES if name == "adamw" else ()
+    others = [(n, p) for n, p in trained if not n.startswith(apart)]
+    groups = [
+        {"params": [p for n, p in others if "bias" not in n], "weight_decay": weight_decay},
+        {"params": [p for n, p in others if "bias" in n], "weight_decay": 0.0},
+    ]
     if name == "sgd":
-        decaying = [p for n, p in trained if "bias" not in n]
-        groups = [
-            {"params": decaying, "weight_decay": weight_decay},
-            {"params": [p for n, p in trained if "bias" in n], "weight_decay": 0.0},
-        ]
         return torch.optim.SGD(groups, lr=lr, momentum=momentum)
-    scales = [p for n, p in trained if n.startswith(SCALES)]
-    others = [(n, p) for n, p in trained if not n.startswith(SCALES)]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for n, p in others if "bias" not in n], "weight_decay": weight_decay},
-            {"params": [p for n, p in others if "bias" in n], "weight_decay": 0.0},
-            {"params": scales, "weight_decay": 0.0, "factor": SCALE_FACTOR},
-        ],
-        lr=lr,
-    )
+    scales = [p for n, p in trained if n.startswith(apart)]
+    groups.append({"params": scales, "weight_decay": 0.0, "factor": SCALE_FACTOR})
+    return torch.optim.AdamW(groups, lr=lr)
 
 
 def _exploded(
