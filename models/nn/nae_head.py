@@ -49,6 +49,11 @@ class NaeHead(nn.Module):
         """Detection scores [R] in [0, 1] of one image's regions."""
         return logits.sigmoid()
 
+    @torch.no_grad()
+    def shift_scores(self, by: float) -> None:
+        """Add to all logits, after training: their order stays, positive makes scores surer."""
+        self.rescaler.bias += by
+
 
 def person_loss(logits: Tensor, sampled: Sequence[SampledRegions]) -> Tensor:
     """Mean binary cross-entropy of person logits [R], over the joint batch."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -132,6 +133,20 @@ def test_resuming_with_another_recipe_is_refused(finished, scenes, tmp_path):
 
     with pytest.raises(PersonSearchError, match=r"lr was 0\.003 and is 0\.1"):
         train(config(scenes, tmp_path, resume=True, lr=0.1))
+
+
+def test_a_finished_run_writes_its_model_again_with_shifted_scores(finished, scenes, tmp_path):
+    run, model = finished
+    shutil.copytree(run, tmp_path / "run")
+
+    shifted = train(config(scenes, tmp_path / "run", resume=True, score_shift=2.0))
+
+    feature_map = np.random.default_rng(1).random((12, 8, 112), np.float32)
+    box = np.array([[20, 10, 60, 100]], np.float32)
+    before, after = (
+        OnnxDetector(written).head_outputs(feature_map, box)[1] for written in (model, shifted)
+    )
+    np.testing.assert_allclose(after - before, 2, rtol=1e-5)
 
 
 def test_a_run_starts_from_the_weights_of_another(finished, scenes, tmp_path, monkeypatch):

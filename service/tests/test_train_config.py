@@ -104,6 +104,11 @@ def test_an_unknown_field_is_refused():
         TrainConfig(**ANYWHERE, learning_rate=1)
 
 
+def test_scores_are_shifted_where_there_is_a_logit_to_shift():
+    with pytest.raises(ValidationError, match=r"--score-shift is for --head nae, and .* is oim"):
+        TrainConfig(**ANYWHERE, head="oim", score_shift=2)
+
+
 def test_a_stopped_run_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
     def stopped(config):
         raise KeyboardInterrupt

@@ -92,6 +92,11 @@ class TrainConfig(BaseModel):
         None, description="shorter side in the model file; default: as trained", ge=64
     )
     serve_max_size: int | None = Field(None, description="longer side, likewise", ge=64)
+    score_shift: float = Field(
+        0.0,
+        description="of NAE: added to the logit of the detection score in the model file, so that "
+        "class-weighted similarity ranks by doubt only what is doubtful",
+    )
     only_reid: bool = Field(
         False,
         description="train nothing but to tell people apart, in their labelled boxes; no model "
@@ -139,4 +144,6 @@ class TrainConfig(BaseModel):
                 f"no package ships ImageNet weights of {self.backbone}: pass them with --weights "
                 "FILE instead of --pretrained"
             )
+        if self.score_shift and self.head != "nae":
+            raise ValueError(f"--score-shift is for --head nae, and the head is {self.head}")
         return self

@@ -15,6 +15,7 @@ from models.detector import OnnxDetector
 from models.evaluate import evaluate
 from models.model_card import save_card
 from models.nn.export import check_parity, export
+from models.nn.nae_head import NaeHead
 from models.nn.network import PersonSearchNet
 from service.train.config import TrainConfig
 from service.train.data import TrainingData, describe
@@ -63,6 +64,9 @@ def finish(
 ) -> Path:
     """Write the model file of a trained network, on the CPU and in evaluation mode."""
     set_serving_rules(network, config)
+    head = network.roi_heads.embedding_head
+    if isinstance(head, NaeHead):
+        head.shift_scores(config.score_shift)
     training: dict[str, Any] = {
         "licence": config.licence,
         "scenes": describe(data.sources),

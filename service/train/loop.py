@@ -28,9 +28,9 @@ log = logging.getLogger("service.train")
 
 # What may change between a run and its resumption, because it cannot change what is learned.
 FREE_TO_CHANGE = {
-    "resume", "preset", "device", "threads", "workers", "log_every", "checkpoint_every", "val",
-    "val_scenes", "gallery_size", "evaluate_every", "licence", "name", "score_threshold",
-    "serve_min_size", "serve_max_size",
+    "out", "resume", "preset", "device", "threads", "workers", "log_every", "checkpoint_every",
+    "val", "val_scenes", "gallery_size", "evaluate_every", "licence", "name", "score_threshold",
+    "serve_min_size", "serve_max_size", "score_shift",
 }  # fmt: skip
 
 
