@@ -76,7 +76,7 @@ def match_rule(found: Found, dataset: SceneDataset, *, rate: float = 0.01) -> Ma
     """The smallest similarity that keeps the false match rate down, measured on a dataset.
 
     At it, the upper end of the 95 % interval of the false match rate, and the rate itself, are at
-    most `rate`. _Compared are labelled people of different scenes; the interval is that of
+    most `rate`. Compared are labelled people of different scenes; the interval is that of
     resampled people, each round with all pairs of those drawn.
 
     Args:

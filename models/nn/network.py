@@ -212,5 +212,5 @@ PROPOSALS = {
 }
 INPUT_SIZES = {"resnet50": (900, 1500), "efficientnet_lite0": (576, 1024)}
 ROI_SIZES = {"resnet50": (14, 14), "efficientnet_lite0": (12, 6)}
-# People in scenes are about a quarter of its height tall; a bare crop is resized to that.
-PERSON_SHARE = 26
+# Of the input's shorter side, in percent: a bare crop is resized to that height.
+PERSON_SHARE = 33

@@ -20,7 +20,7 @@ for name in ("torch", "torchvision", "onnx", "tensorboard"):
         "create_app(Settings()).openapi()",
         "import service.demo, service.bench, service.__main__",
         "import indexer.__main__, indexer.bench",
-        "import models.evaluate, models.bench",
+        "import models.evaluate, models.bench, models.thresholds, models.quality",
         "import models.datasets.synthetic, models.datasets.compose",
         "from models.detector import OnnxDetector; import numpy; "
         "OnnxDetector().detect([numpy.zeros((64, 64, 3), 'uint8')])",
