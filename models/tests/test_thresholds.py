@@ -475,7 +475,8 @@ def test_the_command_tells_both_thresholds(directory, detector, model, capsys):
     assert "cosine similarity above 0.0000: at most 50 % of the pairs of different" in told
     assert "measured 0.00 %" in told
     assert "missed   0.0 %" in told
-    assert "score above 0.3, as the card says" in told
+    threshold = load_card(model).detections.score_threshold
+    assert f"score above {threshold:g}, as the card says" in told
     assert len(told.splitlines()) == 5
     assert load_card(model).matching is None
 
