@@ -5,6 +5,9 @@ GalleryError
 ├── DetectionNotFoundError
 ├── ExternalIdConflictError
 ├── InvalidCursorError
+├── JobNotFoundError
+├── JobConflictError
+├── TooManyJobsError
 ├── GalleryLockedError
 ├── GalleryMismatchError
 ├── GalleryDamagedError
@@ -66,3 +69,21 @@ class StorageFullError(GalleryError):
     """No space is left; nothing of what was being stored was kept."""
 
     code = "insufficient_storage"
+
+
+class JobNotFoundError(GalleryError):
+    """No job has this id, or it is not the caller's."""
+
+    code = "not_found"
+
+
+class JobConflictError(GalleryError):
+    """A job has ended, and cannot be changed any more."""
+
+    code = "job_conflict"
+
+
+class TooManyJobsError(GalleryError):
+    """As many jobs wait as may."""
+
+    code = "overloaded"

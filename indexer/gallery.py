@@ -44,6 +44,7 @@ from indexer.errors import (
     SceneNotFoundError,
     StorageFullError,
 )
+from indexer.job_store import JobStore
 from indexer.live_index import LiveIndex
 from indexer.locks import DirectoryLock
 from indexer.originals import Originals, sync_directory
@@ -59,6 +60,7 @@ from indexer.records import (
     StoredDetection,
     StoredScene,
 )
+from indexer.reply_store import ReplyStore
 from indexer.reserve import Reserve
 from indexer.store import People, Store
 from indexer.tables import FORMAT
@@ -79,6 +81,7 @@ class Gallery:
 
     Attributes:
         model: whose embeddings these are.
+        jobs, replies: kept in the same database, and in the same transaction where that matters.
     """
 
     def __init__(
@@ -104,6 +107,8 @@ class Gallery:
         except BaseException:
             self._lock.release()
             raise
+        self.jobs = JobStore(self._store)
+        self.replies = ReplyStore(self._store)
         try:
             self.model = self._settle_model(model)
             sync_directory(directory)

@@ -1,13 +1,13 @@
 """The truth: scenes, detections, embeddings and changes, in one SQLite file.
 
 A Snapshot reads one committed state; a Change is one transaction, all or nothing, on disk when it
-ends.
-Writing is one at a time: the caller sees to that.
+ends. Writing is one at a time: who comes second waits.
 """
 
 import json
 import shutil
 import struct
+import threading
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +81,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._writing = threading.Lock()
         _check_length(path)
         self._writer = _connect(
             path, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, max_overflow=0
@@ -107,7 +108,7 @@ class Store:
         Raises:
             StorageFullError: nothing was changed.
         """
-        with _translated(self.path), self._writer.begin() as connection:
+        with self._writing, _translated(self.path), self._writer.begin() as connection:
             yield Change(connection)
 
     @property
@@ -147,6 +148,11 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """For the tables that have a module of their own."""
+        return self._connection
 
     def last_change(self) -> int:
         """The number of the newest change; 0 before the first."""

@@ -4,6 +4,7 @@ A change here needs a migration in migrations/versions and a new FORMAT; a test 
 """
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -16,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-FORMAT = 1  # the number of the newest migration, which is also its revision: 0001
+FORMAT = 2  # the number of the newest migration, which is also its revision: 0002
 
 metadata = MetaData()
 
@@ -96,4 +97,56 @@ changes = Table(  # every committed change, in order
     Column("subject", String, nullable=False),  # the id of the scene or detection
     Column("at", Integer, nullable=False),
     sqlite_autoincrement=True,
+)
+
+jobs = Table(  # work that is longer than a request
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False),  # queued, running, succeeded, failed, cancelled
+    Column("arguments", String, nullable=False),  # a JSON object
+    Column("key", String),  # the name of the API key that asked for it
+    Column("done", Integer, nullable=False),  # items dealt with, failed ones too
+    Column("total", Integer),
+    Column("failed", Integer, nullable=False),
+    Column("result", String),  # a JSON object; what there is of it while the job runs
+    Column("problem", String),  # a JSON object
+    Column("created_at", Integer, nullable=False),
+    Column("started_at", Integer),
+    Column("progressed_at", Integer),
+    Column("finished_at", Integer),
+    Column("resumed_at", Integer),  # the start of the latest attempt, and what was done by then
+    Column("resumed_done", Integer),
+    Column("lease", String),  # who runs it, and until when nobody else may
+    Column("lease_until", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False),  # attempts that just ended, since it last got on
+    Column("cancel_requested", Boolean, nullable=False),
+    Index("jobs_by_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+job_errors = Table(
+    "job_errors",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("job", Integer, ForeignKey("jobs.number", ondelete="CASCADE"), nullable=False),
+    Column("item", String, nullable=False),
+    Column("problem", String, nullable=False),  # a JSON object
+    UniqueConstraint("job", "item"),
+)
+
+replies = Table(  # answers to requests with an Idempotency-Key, to be given again
+    "replies",
+    metadata,
+    Column("key_name", String, primary_key=True),  # of the API key; "" without one
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("headers", String, nullable=False),  # a JSON object
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Integer, nullable=False),
+    Index("replies_by_time", "created_at"),
 )

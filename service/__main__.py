@@ -60,9 +60,13 @@ class Server(uvicorn.Server):
             )
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Give running work its time; then what still waits is answered 503 shutting_down."""
-        worker = self._application.state.parts.worker
-        timer = asyncio.get_running_loop().call_later(self._drain_s, worker.refuse)
+        """Give running work its time; then what still waits is answered 503 shutting_down.
+
+        A job that runs ends at its next step, and goes on after the next start.
+        """
+        parts = self._application.state.parts
+        parts.jobs.stop()
+        timer = asyncio.get_running_loop().call_later(self._drain_s, parts.worker.refuse)
         await super().shutdown(sockets)
         timer.cancel()
 

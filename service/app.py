@@ -1,6 +1,6 @@
 """The application: routes, errors and the edge around them, wired to one gallery."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import routes, system
+from service import job_routes, routes, system
 from service.edge import Edge, logger
 from service.errors import (
     PROBLEMS,
@@ -24,9 +24,11 @@ from service.errors import (
     problem,
     problem_response,
 )
+from service.job_kinds import KINDS
+from service.job_schemas import ImportLine
+from service.jobs import JobKind
 from service.metrics import Metrics
 from service.parts import open_parts, service_version
-from service.routes import AllItemsFailedError
 from service.schemas import DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest
 from service.settings import Settings
 
@@ -36,11 +38,18 @@ top left, x2 and y2 exclusive. `score` = `detection_score` × `similarity` ranks
 probability. Errors are RFC 9457 problem documents; `/docs/problems/{code}` explains each code."""
 
 
-def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    detector: Detector | None = None,
+    kinds: Mapping[str, JobKind] = KINDS,
+) -> FastAPI:
     """The service as an ASGI application.
 
     Nothing is loaded or opened before the application starts (its lifespan): then the model, unless
     a detector is given, and the gallery, until it stops.
+
+    Args:
+        kinds: of jobs that can be run, by name.
     """
     settings = settings or Settings()
     metrics = Metrics()
@@ -49,7 +58,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
-            parts = open_parts(settings, detector, metrics)
+            parts = open_parts(settings, detector, metrics, kinds)
             app.state.parts = await anyio.to_thread.run_sync(stack.enter_context, parts)
             app.openapi()  # made once, here, and not by the first request
             yield
@@ -65,6 +74,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         redirect_slashes=False,
     )
     app.include_router(routes.router)
+    app.include_router(job_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,
@@ -95,8 +105,6 @@ async def _answer(request: Request, raised: Exception) -> JSONResponse:
     if isinstance(error, RequestError):
         headers = error.headers
     content = problem(error, instance=request.url.path, request_id=routes.request_id(request))
-    if isinstance(error, AllItemsFailedError):
-        content["results"] = error.results
     request.app.state.parts.metrics.problems.labels(error.code).inc()
     return problem_response(content, headers)
 
@@ -133,7 +141,14 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     _, own = models_json_schema(
         [
             (model, "validation")
-            for model in (DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest)
+            for model in (
+                DeleteImages,
+                ImageMetadata,
+                ImportLine,
+                MetadataPatch,
+                Problem,
+                SearchRequest,
+            )
         ],
         ref_template="#/components/schemas/{model}",
     )

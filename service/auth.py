@@ -44,3 +44,19 @@ def check_scope(request: Request, scope: str) -> None:
         raise RequestError("unauthenticated", "Send Authorization: Bearer with a valid secret.")
     if not key.allows(scope):
         raise RequestError("insufficient_scope", f"The key does not have the scope {scope}.")
+    request.state.api_key = key
+
+
+def key_name(request: Request) -> str | None:
+    """The name of the API key that a request came with, once it is authorized; None without one."""
+    key: ApiKey | None = getattr(request.state, "api_key", None)
+    return None if key is None else key.name
+
+
+def own_jobs_of(request: Request) -> str | None:
+    """Whose jobs a caller may see: those of a key name, or None for all.
+
+    A key with scope admin sees all of them, and so does everyone where there are no keys.
+    """
+    key: ApiKey | None = getattr(request.state, "api_key", None)
+    return None if key is None or key.allows("admin") else key.name

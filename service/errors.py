@@ -68,6 +68,20 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Another image has this external_id; choose another.",
         told=False,
     ),
+    "idempotency_in_progress": ProblemKind(
+        409,
+        "A request with this Idempotency-Key is still running",
+        "Send it again after Retry-After seconds to get its answer.",
+        retryable=True,
+    ),
+    "job_conflict": ProblemKind(
+        409, "Job has ended", "What a job did is in its record; it cannot be cancelled any more."
+    ),
+    "imports_off": ProblemKind(
+        409,
+        "Imports are not set up",
+        "Start the service with PERSON_SEARCH_IMPORT_DIR, or upload the images.",
+    ),
     "precondition_failed": ProblemKind(
         412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),
@@ -106,11 +120,29 @@ PROBLEMS: dict[str, ProblemKind] = {
     "all_items_failed": ProblemKind(
         422, "None of the files could be added", "Each entry of results says why."
     ),
+    "idempotency_key_reused": ProblemKind(
+        422,
+        "Idempotency-Key belongs to another request",
+        "Take a new key for each new request.",
+    ),
+    "path_not_allowed": ProblemKind(
+        422,
+        "File lies outside the import directory",
+        "Name files by their path below the import directory.",
+    ),
+    "file_unreadable": ProblemKind(
+        422, "File cannot be read", "Name a file that is there and that the service may read."
+    ),
     "internal": ProblemKind(
         500,
         "Internal error",
         "A fault of the service: its log has more under the request id.",
         told=False,
+    ),
+    "job_abandoned": ProblemKind(
+        500,
+        "Job was given up",
+        "The service ended again and again while this job ran: its log may say why.",
     ),
     "dataset": ProblemKind(500, "Dataset cannot be read", "See the service's log.", told=False),
     "gallery": ProblemKind(500, "Gallery failed", "See the service's log.", told=False),
@@ -144,7 +176,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         507, "Disk is full", "Free space; search and delete go on meanwhile.", retryable=True
     ),
 }  # fmt: skip
-RETRY_AFTER_S = {"overloaded": 1, "not_ready": 1, "shutting_down": 5, "deadline_exceeded": 1}
+RETRY_AFTER_S = {
+    "idempotency_in_progress": 1,
+    "overloaded": 1,
+    "not_ready": 1,
+    "shutting_down": 5,
+    "deadline_exceeded": 1,
+}
 
 
 class RequestError(PersonSearchError):
@@ -168,6 +206,18 @@ class RequestError(PersonSearchError):
         self.code = code
         self.headers = dict(headers or {})
         self.errors = [dict(error) for error in errors]
+
+
+class AllItemsFailedError(RequestError):
+    """Nothing of several things could be done.
+
+    Attributes:
+        results: why, for each, as JSON; the problem document holds them.
+    """
+
+    def __init__(self, message: str, results: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__("all_items_failed", message)
+        self.results = [dict(result) for result in results]
 
 
 class OverloadedError(PersonSearchError):
@@ -205,6 +255,8 @@ def problem(error: PersonSearchError, *, instance: str, request_id: str) -> dict
         content["errors"] = error.errors
     if error.limits:
         content["limits"] = error.limits
+    if isinstance(error, AllItemsFailedError) and error.results:
+        content["results"] = error.results
     return content
 
 
@@ -214,7 +266,7 @@ def problem_response(
     """A problem document as a response, with the headers that its code asks for."""
     all_headers = dict(headers or {})
     if content["code"] in RETRY_AFTER_S:
-        all_headers["Retry-After"] = str(RETRY_AFTER_S[content["code"]])
+        all_headers.setdefault("Retry-After", str(RETRY_AFTER_S[content["code"]]))
     if content["status"] == 401:
         all_headers["WWW-Authenticate"] = 'Bearer realm="person-search"'
     return JSONResponse(

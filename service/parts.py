@@ -4,7 +4,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +14,12 @@ import numpy as np
 from indexer.errors import StorageFullError
 from indexer.gallery import Gallery
 from models.detector import DEFAULT_MODEL, Detector, OnnxDetector
+from service.idempotency import RunningRequests
+from service.jobs import JobKind, JobRunner
 from service.metrics import Metrics
 from service.search import PersonSearch
-from service.settings import ApiKey, Settings
+from service.settings import ApiKey, Settings, SettingsError
+from service.spool import Spool
 from service.worker import Lane, Worker
 
 DECODED_AT_ONCE = 2
@@ -33,6 +36,7 @@ class Parts:
     Attributes:
         patching: held while an image's metadata is compared and changed.
         decoding: bounds how many pictures are decoded at once outside the worker.
+        requests: those with an Idempotency-Key that are being answered.
     """
 
     settings: Settings
@@ -41,12 +45,14 @@ class Parts:
     gallery: Gallery
     worker: Worker
     search: PersonSearch
+    jobs: JobRunner
     metrics: Metrics
     started_at: float = field(default_factory=time.monotonic)
     patching: threading.Lock = field(default_factory=threading.Lock)
     decoding: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(DECODED_AT_ONCE)
     )
+    requests: RunningRequests = field(default_factory=RunningRequests)
 
     @property
     def index(self) -> dict[str, str]:
@@ -83,6 +89,7 @@ class Parts:
                 "done": stats.index_change,
                 "total": stats.last_change,
             },
+            "jobs": {"ok": self.jobs.alive, "waiting": self.gallery.jobs.waiting()},
             "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
         }
 
@@ -100,19 +107,30 @@ class Parts:
             ),
             f"{prefix}search_waiting": ("Searches waiting.", self.worker.waiting(Lane.SEARCH)),
             f"{prefix}ingest_waiting": ("Images waiting.", self.worker.waiting(Lane.INGEST)),
+            f"{prefix}jobs_waiting": ("Jobs waiting.", self.gallery.jobs.waiting()),
             f"{prefix}disk_free_bytes": ("Free space for the gallery.", self.free_disk()[0]),
         }
 
 
 @contextmanager
-def open_parts(settings: Settings, detector: Detector | None, metrics: Metrics) -> Iterator[Parts]:
-    """Load the model, open the gallery, run one inference; close all at the end.
+def open_parts(
+    settings: Settings,
+    detector: Detector | None,
+    metrics: Metrics,
+    kinds: Mapping[str, JobKind],
+) -> Iterator[Parts]:
+    """Load the model, open the gallery, run one inference, take up jobs; close all at the end.
+
+    Args:
+        kinds: of jobs that can be run, by name.
 
     Raises:
         PersonSearchError: of settings, model or gallery, with a message for who starts this.
         OSError: the data directory cannot be used.
     """
     keys = settings.read_keys()
+    if settings.import_dir is not None and not settings.import_dir.is_dir():
+        raise SettingsError(f"import_dir: {settings.import_dir} is not a directory")
     if detector is None:
         detector = OnnxDetector(settings.model, threads=settings.threads, device=settings.device)
     card = detector.card
@@ -129,11 +147,23 @@ def open_parts(settings: Settings, detector: Detector | None, metrics: Metrics) 
         try:
             worker.submit(Lane.SEARCH, lambda: warm_up(detector)).result()
             search = PersonSearch(detector, gallery, limits=settings.image_limits)
-            parts = Parts(settings, keys, detector, gallery, worker, search, metrics)
+            jobs = JobRunner(
+                gallery.jobs,
+                gallery.replies,
+                Spool(settings.data_dir / "spool"),
+                kinds,
+                most_waiting=settings.job_queue_max,
+                drain_s=settings.drain_s,
+            )
+            parts = Parts(settings, keys, detector, gallery, worker, search, jobs, metrics)
             metrics.watch(parts.gauges)
             logger.info("ready: model %s, %d images", card.name, gallery.count())
             logger.info("terms of model %s: %s", card.name, card.terms)
-            yield parts
+            jobs.start(parts)
+            try:
+                yield parts
+            finally:
+                jobs.close()
         finally:
             worker.close()
 

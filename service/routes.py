@@ -19,7 +19,17 @@ from models.errors import ImageTooLargeError, PersonSearchError
 from models.image import read_image
 from service.auth import authorize, check_scope, route_scope
 from service.edge import logger
-from service.errors import PROBLEMS, DeadlineError, RequestError, problem
+from service.errors import (
+    PROBLEMS,
+    AllItemsFailedError,
+    DeadlineError,
+    RequestError,
+    problem,
+)
+from service.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, digest_of, fingerprint_of
+from service.import_jobs import spooled_name
+from service.job_requests import accept
+from service.job_schemas import AcceptedJob
 from service.parts import Parts
 from service.pictures import crop_jpeg, thumbnail_jpeg, upright_jpeg
 from service.schemas import (
@@ -48,12 +58,12 @@ from service.schemas import (
     UploadQuery,
     UsedQuery,
     image_record,
-    metadata_bytes,
 )
 from service.search import now, used_box
 from service.uploads import (
     Form,
     check,
+    check_metadata_size,
     deadline_of,
     media_type,
     parse_json,
@@ -135,16 +145,22 @@ IMAGES_BODY = multipart_body(
     status_code=201,
     response_model=AddedImage | AddedImages,
     response_model_exclude_unset=True,
-    responses={200: {"model": AddedImage | AddedImages, "description": "Stored before, or many"}},
-    openapi_extra=route_scope("ingest") | body(IMAGES_BODY),
+    responses={
+        200: {"model": AddedImage | AddedImages, "description": "Stored before, or many"},
+        202: {"model": AcceptedJob, "description": "Not waited for"},
+    },
+    openapi_extra=route_scope("ingest") | body(IMAGES_BODY) | {"parameters": [KEY_PARAMETER]},
 )
 async def add_images(
-    request: Request, response: Response, query: Annotated[UploadQuery, Query()], parts: PartsOf
+    request: Request, query: Annotated[UploadQuery, Query()], parts: PartsOf
 ) -> Any:
     """One new file: 201. Stored before, byte for byte: 200 and the record. Several files: 200
     and one entry for each, in order; a failed file does not disturb its neighbours. An image in
     which nobody is found is stored like any other, with an empty list of detections. When the
-    answer is here, the image is on disk and every search that starts now sees it."""
+    answer is here, the image is on disk and every search that starts now sees it.
+
+    With `wait=false`: 202 and a job, which adds the files; it is done whatever happens to the
+    service meanwhile."""
     settings = parts.settings
     deadline_s = deadline_of(request, settings.ingest_deadline_s)
     ends_at = time.monotonic() + deadline_s
@@ -152,51 +168,87 @@ async def add_images(
         request, document="metadata", max_files=settings.request_max_files, deadline_s=deadline_s
     ) as form:
         metadata = await anyio.to_thread.run_sync(partial(_metadata, form, parts))
-        parts.check_disk()
 
-        async def add_all() -> list[AddedImage | PersonSearchError]:
-            results: list[AddedImage | PersonSearchError] = []
-            for upload, about in zip(form.images, metadata, strict=True):
-                try:
-                    results.append(
-                        await _add_one(
-                            upload, about, query.on_duplicate, parts, ends_at - time.monotonic()
-                        )
-                    )
-                except PersonSearchError as error:
-                    results.append(error)
-                except Exception:  # a fault of ours, too, is of one file and not its neighbours
-                    if len(form.images) == 1:
-                        raise
-                    logger.exception("request %s: a file failed", request_id(request))
-                    results.append(RequestError("internal", ""))
-            return results
+        async def add(asked: Asked | None) -> Answer:
+            parts.check_disk()
+            if not query.wait:
+                return await _add_later(request, form, metadata, query.on_duplicate, parts, asked)
+            adding = _add_all(request, form, metadata, query.on_duplicate, parts, ends_at)
+            return _added(await while_connected(request, adding), request)
 
-        results = await while_connected(request, add_all())
+        return await answer_once(request, parts, partial(_fingerprint, request, form), add)
+
+
+def _fingerprint(request: Request, form: Form) -> str:
+    """Of the whole request; file names do not count, for they are not used."""
+    contents = [("metadata", hashlib.sha256(form.document or b"").digest())]
+    contents += [("image", digest_of(upload.file)) for upload in form.images]
+    return fingerprint_of(request, contents)
+
+
+async def _add_later(
+    request: Request,
+    form: Form,
+    metadata: Sequence[ImageMetadata],
+    on_duplicate: str,
+    parts: Parts,
+    asked: Asked | None,
+) -> Answer:
+    arguments = {
+        "metadata": [about.model_dump(mode="json") for about in metadata],
+        "on_duplicate": on_duplicate,
+    }
+    files = {spooled_name(number): upload.file for number, upload in enumerate(form.images)}
+    return await accept(request, parts, asked, "ingest", arguments, files=files)
+
+
+async def _add_all(
+    request: Request,
+    form: Form,
+    metadata: Sequence[ImageMetadata],
+    on_duplicate: str,
+    parts: Parts,
+    ends_at: float,
+) -> list[AddedImage | PersonSearchError]:
+    results: list[AddedImage | PersonSearchError] = []
+    for upload, about in zip(form.images, metadata, strict=True):
+        try:
+            remaining_s = ends_at - time.monotonic()
+            results.append(await _add_one(upload, about, on_duplicate, parts, remaining_s))
+        except PersonSearchError as error:
+            results.append(error)
+        except Exception:  # a fault of ours, too, is of one file and not its neighbours
+            if len(form.images) == 1:
+                raise
+            logger.exception("request %s: a file failed", request_id(request))
+            results.append(RequestError("internal", ""))
+    return results
+
+
+def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) -> Answer:
+    """What is answered when all files have been dealt with.
+
+    Raises:
+        PersonSearchError: none of them was added.
+    """
     errors = [result for result in results if isinstance(result, PersonSearchError)]
-    if len(results) == 1 or (
-        len(errors) == len(results) and all(PROBLEMS[error.code].retryable for error in errors)
-    ):
-        if errors:
-            raise errors[-1]
+    retryable = [PROBLEMS[error.code].retryable for error in errors]
+    if errors and (len(results) == 1 or (len(errors) == len(results) and all(retryable))):
+        raise errors[-1]
+    if len(results) == 1:
         added = cast(AddedImage, results[0])
-        response.status_code = 201 if added.status == "created" else 200
-        if added.status == "created":
-            response.headers["Location"] = f"/gallery/images/{added.id}"
-        return added
+        content = added.model_dump(mode="json", exclude_unset=True)
+        if added.status == "duplicate":
+            return Answer(200, content)
+        return Answer(201, content, {"Location": f"/gallery/images/{added.id}"})
     entries = [_entry(result, request) for result in results]
     if len(errors) == len(results):
-        raise AllItemsFailedError(entries)
-    response.status_code = 200
-    return AddedImages(results=entries)
-
-
-class AllItemsFailedError(RequestError):
-    """No file of several could be added; results says why, for each."""
-
-    def __init__(self, results: Sequence[AddedImage | FailedImage]) -> None:
-        super().__init__("all_items_failed", f"All {len(results)} files failed; see results.")
-        self.results = [entry.model_dump(mode="json") for entry in results]
+        raise AllItemsFailedError(
+            f"All {len(results)} files failed; see results.",
+            [entry.model_dump(mode="json") for entry in entries],
+        )
+    content = AddedImages(results=entries).model_dump(mode="json", exclude_unset=True)
+    return Answer(200, content, keep=not any(retryable))
 
 
 async def _add_one(
@@ -256,18 +308,8 @@ def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
             f"/metadata: {count} images were sent, but metadata for {len(metadata)}.",
         )
     for about in metadata:
-        _check_metadata_size(about, parts)
+        check_metadata_size(about, parts.settings.metadata_max_bytes)
     return cast(list[ImageMetadata], metadata)
-
-
-def _check_metadata_size(about: ImageMetadata, parts: Parts) -> None:
-    limit = parts.settings.metadata_max_bytes
-    if metadata_bytes(about) > limit:
-        raise RequestError(
-            "validation_failed",
-            f"/metadata: more than {limit} bytes for one image.",
-            limits={"metadata_max_bytes": limit},
-        )
 
 
 def _entry(result: AddedImage | PersonSearchError, request: Request) -> AddedImage | FailedImage:
@@ -385,7 +427,7 @@ async def patch_image(image_id: str, request: Request, response: Response, parts
                 raise RequestError("precondition_failed", "The image was changed meanwhile.")
             new = changes.changes(stored)
             kept = {name: getattr(stored, name) for name in ImageMetadata.model_fields}
-            _check_metadata_size(check(ImageMetadata, kept | new), parts)
+            check_metadata_size(check(ImageMetadata, kept | new), parts.settings.metadata_max_bytes)
             return parts.gallery.patch(image_id, new)
 
     scene = await anyio.to_thread.run_sync(patch)

@@ -123,6 +123,9 @@ class UploadQuery(Schema):
     on_duplicate: Literal["return", "error"] = Field(
         "return", description="What to answer when byte-identical files are stored already."
     )
+    wait: bool = Field(
+        True, description="With false, the answer is a job: the images are added after it."
+    )
 
 
 class ListQuery(Schema):

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")
     engine: str = Field("faiss-flat", description="Index engine of the gallery.")
+    import_dir: Path | None = Field(
+        None, description="Directory whose files imports may name; it is only read."
+    )
 
     api_keys: SecretStr | None = Field(
         None, description="`name:scopes:secret`, comma between keys, plus between scopes."
@@ -87,6 +90,7 @@ class Settings(BaseSettings):
     page_max_items: int = Field(500, ge=1, le=10_000, description="Largest page of a list.")
     search_queue_max: int = Field(64, ge=1, description="Searches that may wait.")
     ingest_queue_max: int = Field(256, ge=1, description="Images that may wait to be added.")
+    job_queue_max: int = Field(1000, ge=1, description="Jobs that may wait.")
     search_deadline_s: float = Field(30, gt=0, description="Longest a search may take.")
     ingest_deadline_s: float = Field(120, gt=0, description="Longest adding images may take.")
     drain_s: float = Field(25, gt=0, le=30, description="Time for running work after SIGTERM.")

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from indexer.errors import StorageFullError
 from service.errors import DeadlineError, RequestError, validation_error
+from service.schemas import ImageMetadata, metadata_bytes
 
 FIELD_MAX_BYTES = 256 * 2**10
 
@@ -134,14 +135,24 @@ async def read_json(request: Request, kind: type[T], *, deadline_s: float) -> T:
     Raises:
         RequestError, DeadlineError
     """
-    if media_type(request) not in ("application/json", "application/merge-patch+json"):
-        raise RequestError("unsupported_media_type", "Send application/json.")
+    accepted = ("application/json", "application/merge-patch+json")
+    body = await read_body(request, accepted, deadline_s=deadline_s)
+    return await anyio.to_thread.run_sync(parse_json, kind, body)
+
+
+async def read_body(request: Request, accepted: Sequence[str], *, deadline_s: float) -> bytes:
+    """Receive a body of one of some media types.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    if media_type(request) not in accepted:
+        raise RequestError("unsupported_media_type", f"Send {accepted[0]}.")
     try:
         async with asyncio.timeout(deadline_s):
-            body = await request.body()
+            return await request.body()
     except TimeoutError:
         raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
-    return await anyio.to_thread.run_sync(parse_json, kind, body)
 
 
 def parse_json(kind: Any, body: bytes) -> Any:
@@ -193,6 +204,23 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         for each in (task, watch):
             each.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
+
+
+def check_metadata_size(about: ImageMetadata, limit: int) -> None:
+    """Refuse what is larger than a setting allows for one image.
+
+    Args:
+        limit: bytes, as JSON.
+
+    Raises:
+        RequestError: validation_failed.
+    """
+    if metadata_bytes(about) > limit:
+        raise RequestError(
+            "validation_failed",
+            f"/metadata: more than {limit} bytes for one image.",
+            limits={"metadata_max_bytes": limit},
+        )
 
 
 def refuse_unknown_parameters(request: Request) -> None:

@@ -72,7 +72,7 @@ class Worker:
                 # Cancelling only what asyncio waits for would reach the future a moment later.
                 future.cancel()
                 waiting.cancel()
-                self._drop_cancelled(lane)
+                self.drop_cancelled(lane)
         if not done:
             raise DeadlineError(f"Not done within {deadline_s:g} s.")
         return waiting.result()
@@ -92,6 +92,12 @@ class Worker:
             self._lanes[lane].append(_Job(work, future, time.monotonic()))
             self._changed.notify()
         return future
+
+    def drop_cancelled(self, lane: Lane) -> None:
+        """Give places in a lane back for which nobody waits any more."""
+        with self._changed:
+            jobs = self._lanes[lane]
+            self._lanes[lane] = deque(job for job in jobs if not job.future.cancelled())
 
     def waiting(self, lane: Lane) -> int:
         """How much work waits in a lane."""
@@ -118,12 +124,6 @@ class Worker:
         """Refuse further work and wait for what runs."""
         self.refuse()
         self._thread.join()
-
-    def _drop_cancelled(self, lane: Lane) -> None:
-        """Give places in a lane back for which nobody waits any more."""
-        with self._changed:
-            jobs = self._lanes[lane]
-            self._lanes[lane] = deque(job for job in jobs if not job.future.cancelled())
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

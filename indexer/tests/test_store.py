@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -217,3 +219,25 @@ def test_a_migration_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
     with store.read() as snapshot:
         assert snapshot.count(SceneFilter()) == 0
     store.close()
+
+
+def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
+    def only_the_first(connection):
+        config = Config(attributes={"connection": connection})
+        folder = Path(indexer.__file__).parent / "migrations"
+        config.set_main_option("script_location", str(folder))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "0001")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "_run_migrations", only_the_first)
+        old = Store(tmp_path / "gallery.sqlite3")
+        id, _, _ = add(old, "a", camera_id="gate")
+        old.close()
+
+    new = Store(tmp_path / "gallery.sqlite3")
+    with new.read() as snapshot:
+        version = snapshot.connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        assert int(version.scalar()) == FORMAT
+        assert snapshot.scene(id=id).camera_id == "gate"
+    new.close()

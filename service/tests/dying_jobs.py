@@ -1,0 +1,85 @@
+"""A service that dies while it deals with a job.
+
+python -m service.tests.dying_jobs DATA STEP [IDEMPOTENCY_KEY]
+
+It posts PICTURES pictures with wait=false, or only goes on with what is there when STEP begins
+with "resume-", and dies at the step. What was acknowledged is printed.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from indexer.gallery import Gallery
+from indexer.job_store import JobStore
+from service.app import create_app
+from service.job_kinds import KINDS
+from service.settings import Settings
+from service.spool import Spool
+from service.tests.stub import StubDetector, picture
+
+DEATH = 41
+PICTURES = 6
+RED = ("red", (40, 40, 80, 160))
+# Which call the process does not survive: the so-manyth that gives something, or none to begin.
+STEPS = {
+    "spooled": (Spool, "keep", 1),
+    "accepted": (JobStore, "submit", 1),
+    "claimed": (JobStore, "claim", 1),
+    "detecting": (StubDetector, "detect", 2 + 4),  # two are warm-up
+    "stored": (Gallery, "add", 4),
+    "noted": (JobStore, "progress", 1 + 4),  # one tells the total
+    "finished": (JobStore, "finish", 1),
+}
+
+
+def pictures():
+    return [picture(RED, file_format="PNG", seed=number) for number in range(PICTURES)]
+
+
+def upload(client, key=None):
+    return client.post(
+        "/gallery/images",
+        params={"wait": False},
+        files=[("image", content) for content in pictures()],
+        headers={} if key is None else {"Idempotency-Key": key},
+    )
+
+
+def app(directory, detector, kinds=KINDS):
+    return create_app(Settings(data_dir=directory), detector, kinds)
+
+
+def die_at(step):
+    owner, name, calls = STEPS[step]
+    call, counted = getattr(owner, name), []
+
+    def dying(*arguments, **options):
+        result = call(*arguments, **options)
+        if name != "claim" or result is not None:
+            counted.append(result)
+        if len(counted) == calls:
+            os._exit(DEATH)
+        return result
+
+    setattr(owner, name, dying)
+
+
+def main(directory, step, key=None):
+    kinds = KINDS
+    if step == "poison":
+        kinds = {**KINDS, "ingest": lambda context: os._exit(DEATH)}
+    else:
+        die_at(step.removeprefix("resume-"))
+    with TestClient(app(directory, StubDetector(), kinds), base_url="http://localhost") as client:
+        if not client.get("/jobs").json()["items"]:
+            sys.stdout.write(upload(client, key).json()["job_id"] + "\n")
+            sys.stdout.flush()
+        time.sleep(30)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
