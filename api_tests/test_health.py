@@ -12,7 +12,13 @@ from service.tests.stub import crop
 
 SECRETS = {scope: f"{scope}-secret-0123456789" for scope in SCOPES}
 KEYS = ",".join(f"{scope}er:{scope}:{secret}" for scope, secret in SECRETS.items())
-PATHS = {"image_id": "img_x", "detection_id": "det_x", "job_id": "job_x", "code": "not_found"}
+PATHS = {
+    "image_id": "img_x",
+    "detection_id": "det_x",
+    "job_id": "job_x",
+    "calibration_id": "cal_x",
+    "code": "not_found",
+}
 
 
 def bearer(secret):
@@ -99,7 +105,7 @@ def test_the_description_has_every_body_and_no_dangling_reference(client):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation["summary"], path
-            sends = method in ("post", "patch") and not path.endswith("/cancel")
+            sends = method in ("post", "put", "patch") and not path.endswith("/cancel")
             assert sends == ("requestBody" in operation), path
             assert "application/problem+json" in operation["responses"]["default"]["content"]
 

@@ -3,6 +3,10 @@
 GalleryError
 ├── SceneNotFoundError
 ├── DetectionNotFoundError
+├── LabelNotFoundError
+├── CalibrationNotFoundError
+├── CrowdTooLargeError
+├── NothingToEvaluateError
 ├── ExternalIdConflictError
 ├── InvalidCursorError
 ├── JobNotFoundError
@@ -33,6 +37,30 @@ class DetectionNotFoundError(GalleryError):
     """No stored detection has this id."""
 
     code = "not_found"
+
+
+class LabelNotFoundError(GalleryError):
+    """The detection has no label."""
+
+    code = "not_found"
+
+
+class CalibrationNotFoundError(GalleryError):
+    """No stored calibration has this id."""
+
+    code = "not_found"
+
+
+class CrowdTooLargeError(GalleryError):
+    """More people are to be read at once than memory is meant for."""
+
+    code = "too_many_people"
+
+
+class NothingToEvaluateError(GalleryError):
+    """No query can be asked: no label is in two scenes."""
+
+    code = "nothing_to_evaluate"
 
 
 class ExternalIdConflictError(GalleryError):

@@ -25,7 +25,7 @@ The index is a cache: opening a gallery fills it from the database.
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +35,15 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
 from indexer.errors import (
+    CalibrationNotFoundError,
     DetectionNotFoundError,
     GalleryDamagedError,
     GalleryError,
     GalleryMismatchError,
+    LabelNotFoundError,
     SceneNotFoundError,
     StorageFullError,
 )
@@ -51,12 +54,14 @@ from indexer.originals import Originals, sync_directory
 from indexer.ranking import GroupBy, lowest_needed, ranked
 from indexer.records import (
     AddResult,
+    Crowd,
     GalleryHit,
     GalleryModel,
     GalleryStats,
     NewScene,
     SceneFilter,
     ScenePage,
+    StoredCalibration,
     StoredDetection,
     StoredScene,
 )
@@ -65,9 +70,11 @@ from indexer.reserve import Reserve
 from indexer.store import People, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
+from models.evaluation.calibration import calibrate
 
 DATABASE = "gallery.sqlite3"
 EVERY_SCENE = SceneFilter()
+KEPT_CALIBRATIONS = 100
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -96,6 +103,7 @@ class Gallery:
         self._on_step = on_step
         self._writing = threading.RLock()
         self._closed = False
+        self._calibration: StoredCalibration | None = None
         with _usable(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = DirectoryLock(directory)
@@ -264,6 +272,32 @@ class Gallery:
                 self._live.remove(np.array([row], np.int64), number_of_change)
             self._refill()
 
+    def label(self, detection_id: str, label: str) -> StoredDetection:
+        """Say who a detection is, instead of what was said before. No ranking heeds it.
+
+        Raises:
+            DetectionNotFoundError: when there is none.
+            StorageFullError: then nothing was changed.
+        """
+        with self._changing():
+            with self._store.write() as change:
+                if not change.set_label(detection_id, label):
+                    raise _no_detection(detection_id)
+                number_of_change = change.last_change()
+            self._live.change = number_of_change
+            return self.detection(detection_id)
+
+    def remove_label(self, detection_id: str) -> None:
+        """Say no more who a detection is.
+
+        Raises:
+            DetectionNotFoundError, LabelNotFoundError: when there is none.
+        """
+        with self._changing():
+            self.detection(detection_id)
+            self._live.change = self._deleting(lambda: self._delete_label(detection_id))
+            self._refill()
+
     def rebuild(self) -> None:
         """Fill a new index from the database, checking every row; searches go on meanwhile.
 
@@ -352,6 +386,81 @@ class Gallery:
         if embedding is None:
             raise _no_detection(detection_id)
         return embedding
+
+    def labelled(self) -> Crowd:
+        """Everybody who has a label; scenes without anybody who has are left out."""
+        with self._store.read() as snapshot:
+            return labelled(snapshot, self.model.embedding_dim)
+
+    def everybody(
+        self, *, scene_ids: Collection[str] | None = None, most: int | None = None
+    ) -> Crowd:
+        """Everybody, of all scenes or of some; scenes in which nobody was found are there as well.
+
+        Args:
+            scene_ids: scenes that are gone are left out.
+            most: how many people to read at most; each takes 4 × D bytes of memory.
+
+        Raises:
+            CrowdTooLargeError: when there are more people.
+        """
+        with self._store.read() as snapshot:
+            dim = self.model.embedding_dim
+            return everybody(snapshot, dim, scene_ids=scene_ids, most=most)
+
+    def calibrate(self, targets: Sequence[float] | None = None) -> StoredCalibration:
+        """Measure on the labels what scores are worth; from now on it is the calibration in use.
+
+        Args:
+            targets: false-match rates to have thresholds for, see models.evaluation.calibration.
+
+        Raises:
+            CalibrationError: when the labels cannot support them.
+            StorageFullError: then nothing was changed.
+        """
+        crowd = self.labelled()
+        nobody = Detections.empty(self.model.embedding_dim)
+        places = np.repeat(np.arange(len(crowd.scenes)), [len(own) for own in crowd.ids])
+        made = calibrate(
+            np.concatenate([nobody.embeddings, *(own.embeddings for own in crowd.people)]),
+            np.concatenate([nobody.scores, *(own.scores for own in crowd.people)]),
+            [str(label) for own in crowd.labels for label in own],
+            places,
+            targets=targets,
+        )
+        with self._changing(), self._store.write() as change:
+            id = change.add_calibration(
+                self.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
+            )
+        return self.calibration(id)
+
+    def calibrations(self) -> list[StoredCalibration]:
+        """Those made with the gallery's model, newest first: the first is the one in use."""
+        with self._store.read() as snapshot:
+            return snapshot.calibrations(self.model.fingerprint, KEPT_CALIBRATIONS)
+
+    def calibration(self, id: str) -> StoredCalibration:
+        """The one with this id, of whatever model.
+
+        Raises:
+            CalibrationNotFoundError: when there is none.
+        """
+        with self._store.read() as snapshot:
+            found = snapshot.calibration(id)
+        if found is None:
+            raise CalibrationNotFoundError(f"there is no calibration {id}")
+        return found
+
+    def calibration_in_use(self) -> StoredCalibration | None:
+        """The newest one made with the gallery's model; None when there is none."""
+        with self._store.read() as snapshot:
+            newest = snapshot.newest_calibration(self.model.fingerprint)
+            if newest is None:
+                return None
+            known = self._calibration  # reading one takes longer than a search
+            if known is None or known.id != newest:
+                known = self._calibration = snapshot.calibration(newest)
+            return known
 
     def stats(self) -> GalleryStats:
         """How much there is, and how far the index has come."""
@@ -460,6 +569,12 @@ class Gallery:
             if row is None:
                 raise _no_detection(detection_id)
             return row, change.last_change()
+
+    def _delete_label(self, detection_id: str) -> int:
+        with self._store.write() as change:
+            if not change.remove_label(detection_id):
+                raise LabelNotFoundError(f"the detection {detection_id} has no label")
+            return change.last_change()
 
     def _deleting(self, delete: Callable[[], T]) -> T:
         """Delete, with the reserve's space when the disk is full."""

@@ -54,6 +54,7 @@ def ranked(
                 some.scenes.tolist(),
                 some.detections.boxes.tolist(),
                 some.detections.scores.tolist(),
+                some.rows.tolist(),
                 strict=True,
             )
         )
@@ -67,12 +68,15 @@ def ranked(
         found = list(first_of_scene.values())
     found = found[:k]
     scenes = snapshot.scenes_numbered({one[3] for one in found})
+    labels = snapshot.labels([one[6] for one in found])
     return [
         GalleryHit(
-            StoredDetection(id, scenes[number].id, (box[0], box[1], box[2], box[3]), score),
+            StoredDetection(
+                id, scenes[number].id, (box[0], box[1], box[2], box[3]), score, labels.get(row)
+            ),
             scenes[number],
             score=-negative + 0.0,
             similarity=max(-1.0, min(1.0, cosine)),
         )
-        for negative, id, cosine, number, box, score in found
+        for negative, id, cosine, number, box, score, row in found
     ]

@@ -4,9 +4,14 @@ Boxes are x1, y1, x2, y2 in pixels of the upright picture, held as float32 and g
 that are exactly those values. Times carry a time zone; what comes out is UTC.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from models.detections import Detections
+from models.evaluation.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,18 @@ class NewScene:
 
 @dataclass(frozen=True)
 class StoredDetection:
-    """One person in a stored scene; score is the detection score in [0, 1]."""
+    """One person in a stored scene.
+
+    Attributes:
+        score: the detection score in [0, 1].
+        label: who people say it is; None where nobody said. It never changes a ranking.
+    """
 
     id: str
     scene_id: str
     box: tuple[float, float, float, float]
     score: float
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,46 @@ class GalleryModel:
     fingerprint: str
     embedding_dim: int
     path: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """Stored people, as one committed state has them.
+
+    Attributes:
+        scenes: without their detections, in the order of their numbers, which is that of their
+            coming.
+        ids: of each scene, the ids of its detections in the order of their rows.
+        labels: of each scene, what those are labelled, None where they are not.
+        people: of each scene, boxes, scores and embeddings of those.
+    """
+
+    scenes: tuple[StoredScene, ...]
+    ids: tuple[tuple[str, ...], ...]
+    labels: tuple[tuple[str | None, ...], ...]
+    people: tuple[Detections, ...]
+
+    @property
+    def labels_sha256(self) -> str:
+        """Of the pairs of detection id and label, sorted, as JSON: it names a set of labels."""
+        pairs = [
+            [id, label]
+            for ids, labels in zip(self.ids, self.labels, strict=True)
+            for id, label in zip(ids, labels, strict=True)
+            if label is not None
+        ]
+        return hashlib.sha256(json.dumps(sorted(pairs)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    """What scores of one model are worth in one gallery, measured on the labels of a moment."""
+
+    id: str
+    model_fingerprint: str
+    labels_sha256: str
+    created_at: datetime
+    content: Calibration
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,27 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.ids import new_id
-from indexer.records import GalleryModel, NewScene, SceneFilter, StoredDetection, StoredScene
-from indexer.tables import FORMAT, changes, detections, gallery, scene_tags, scenes, vectors
+from indexer.records import (
+    GalleryModel,
+    NewScene,
+    SceneFilter,
+    StoredCalibration,
+    StoredDetection,
+    StoredScene,
+)
+from indexer.tables import (
+    FORMAT,
+    calibrations,
+    changes,
+    detections,
+    gallery,
+    labels,
+    scene_tags,
+    scenes,
+    vectors,
+)
 from models.detections import Detections
+from models.evaluation.calibration import Calibration
 
 CHUNK = 5_000  # values in one IN (…), rows in one fetch; SQLite allows 32,766 values
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -252,6 +270,50 @@ class Snapshot:
         for found in self._connection.execute(ordered).partitions():
             yield _people(found)
 
+    def people_in(self, scene_ids: Collection[str]) -> Iterator[People]:
+        """Everybody in these scenes, by rising row; scenes that are gone are left out.
+
+        Raises:
+            GalleryDamagedError: when one is not what was written.
+        """
+        for chunk in _chunks(self.numbers_of(scene_ids).tolist()):
+            wanted = _PEOPLE.where(detections.c.scene.in_(chunk)).order_by(detections.c.row)
+            found = self._connection.execute(wanted).all()
+            if found:
+                yield _people(found)
+
+    def labels(self, rows: Collection[int] | None = None) -> dict[int, str]:
+        """Labels by the rows of their detections, rising; of some rows, or of all."""
+        every = select(labels.c.row, labels.c.label).order_by(labels.c.row)
+        if rows is None:
+            return {row.row: row.label for row in self._connection.execute(every)}
+        found: dict[int, str] = {}
+        for chunk in _chunks(rows):
+            some = self._connection.execute(every.where(labels.c.row.in_(chunk)))
+            found |= {row.row: row.label for row in some}
+        return found
+
+    def calibrations(self, fingerprint: str, limit: int) -> list[StoredCalibration]:
+        """Those made with a model, newest first."""
+        newest = (
+            select(calibrations)
+            .where(calibrations.c.model_fingerprint == fingerprint)
+            .order_by(calibrations.c.id.desc())
+            .limit(limit)
+        )
+        return [_stored_calibration(row) for row in self._connection.execute(newest)]
+
+    def newest_calibration(self, fingerprint: str) -> str | None:
+        """The id of the newest one made with a model."""
+        own = calibrations.c.model_fingerprint == fingerprint
+        newest: str | None = self._connection.scalar(select(func.max(calibrations.c.id)).where(own))
+        return newest
+
+    def calibration(self, id: str) -> StoredCalibration | None:
+        statement = select(calibrations).where(calibrations.c.id == id)
+        row = self._connection.execute(statement).first()
+        return None if row is None else _stored_calibration(row)
+
     def _scenes(self, statement: Any, *, with_detections: bool) -> dict[int, StoredScene]:
         found = {row.number: row for row in self._connection.execute(statement)}
         tags: dict[int, list[str]] = {number: [] for number in found}
@@ -379,6 +441,47 @@ class Change(Snapshot):
             self._record("detection_removed", id)
         return row
 
+    def set_label(self, id: str, label: str) -> bool:
+        """Say who a detection is; False when there is no such detection."""
+        row = self._connection.scalar(select(detections.c.row).where(detections.c.id == id))
+        if row is None:
+            return False
+        self._connection.execute(delete(labels).where(labels.c.row == row))
+        self._connection.execute(
+            insert(labels).values(row=row, label=label, at=_microseconds(datetime.now(UTC)))
+        )
+        self._record("detection_labelled", id)
+        return True
+
+    def remove_label(self, id: str) -> bool:
+        """Say no more who a detection is; False when nobody did."""
+        row = select(detections.c.row).where(detections.c.id == id).scalar_subquery()
+        removed = self._connection.execute(delete(labels).where(labels.c.row == row)).rowcount
+        if removed:
+            self._record("label_removed", id)
+        return bool(removed)
+
+    def add_calibration(
+        self, fingerprint: str, labels_sha256: str, content: Calibration, keep: int
+    ) -> str:
+        """Insert a calibration, and delete all but the newest `keep` of its model; its id."""
+        id = new_id("cal_")
+        self._connection.execute(
+            insert(calibrations).values(
+                id=id,
+                model_fingerprint=fingerprint,
+                labels_sha256=labels_sha256,
+                created_at=_microseconds(datetime.now(UTC)),
+                content=json.dumps(content.as_json()),
+            )
+        )
+        own = calibrations.c.model_fingerprint == fingerprint
+        newest = select(calibrations.c.id).where(own).order_by(calibrations.c.id.desc()).limit(keep)
+        self._connection.execute(
+            delete(calibrations).where(own, calibrations.c.id.not_in(newest.scalar_subquery()))
+        )
+        return id
+
     def _check_external_id(self, external_id: object, *, number: int | None) -> None:
         if external_id is None:
             return
@@ -435,7 +538,11 @@ class Change(Snapshot):
         )
 
 
-_DETECTIONS = select(detections, scenes.c.id.label("scene_id")).join_from(detections, scenes)
+_DETECTIONS = (
+    select(detections, scenes.c.id.label("scene_id"), labels.c.label)
+    .join_from(detections, scenes)
+    .join(labels, labels.c.row == detections.c.row, isouter=True)
+)
 _PEOPLE = select(
     detections.c.row,
     detections.c.scene,
@@ -468,7 +575,18 @@ def _checksum(id: str, scene: int, values: Sequence[float], embedding: bytes) ->
 
 
 def _stored_detection(row: Any) -> StoredDetection:
-    return StoredDetection(row.id, row.scene_id, (row.x1, row.y1, row.x2, row.y2), row.score)
+    box = (row.x1, row.y1, row.x2, row.y2)
+    return StoredDetection(row.id, row.scene_id, box, row.score, row.label)
+
+
+def _stored_calibration(row: Any) -> StoredCalibration:
+    return StoredCalibration(
+        id=row.id,
+        model_fingerprint=row.model_fingerprint,
+        labels_sha256=row.labels_sha256,
+        created_at=_time(row.created_at),
+        content=Calibration.from_json(json.loads(row.content)),
+    )
 
 
 def _stored_scene(row: Any, tags: Sequence[str], people: Sequence[StoredDetection]) -> StoredScene:

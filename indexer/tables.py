@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-FORMAT = 2  # the number of the newest migration, which is also its revision: 0002
+FORMAT = 3  # the number of the newest migration, which is also its revision: 0003
 
 metadata = MetaData()
 
@@ -149,4 +149,23 @@ replies = Table(  # answers to requests with an Idempotency-Key, to be given aga
     Column("body", LargeBinary, nullable=False),
     Column("created_at", Integer, nullable=False),
     Index("replies_by_time", "created_at"),
+)
+
+labels = Table(  # who people say a detection is; gone with the detection
+    "labels",
+    metadata,
+    Column("row", Integer, ForeignKey("detections.row", ondelete="CASCADE"), primary_key=True),
+    Column("label", String, nullable=False),
+    Column("at", Integer, nullable=False),
+)
+
+calibrations = Table(  # what a score is worth, measured on labels
+    "calibrations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("model_fingerprint", String, nullable=False),
+    Column("labels_sha256", String, nullable=False),  # of the labels it was measured on
+    Column("created_at", Integer, nullable=False),
+    Column("content", String, nullable=False),  # models.evaluation.calibration, as JSON
+    Index("calibrations_by_model", "model_fingerprint", "id"),
 )

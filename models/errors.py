@@ -10,7 +10,8 @@ PersonSearchError
 │   └── TruncatedImageError
 ├── BoxError
 ├── ModelFileError
-└── DatasetError
+├── DatasetError
+└── CalibrationError
 """
 
 from collections.abc import Mapping
@@ -89,3 +90,9 @@ class DatasetError(PersonSearchError):
     """A dataset on disk is incomplete or contradicts its format."""
 
     code = "dataset"
+
+
+class CalibrationError(PersonSearchError):
+    """There are too few labelled people, or pairs of them, to tell an error rate from."""
+
+    code = "calibration_unsupported"

@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import job_routes, routes, system
+from service import evaluation_routes, job_routes, routes, system
 from service.edge import Edge, logger
 from service.errors import (
     PROBLEMS,
@@ -75,6 +75,7 @@ def create_app(
     )
     app.include_router(routes.router)
     app.include_router(job_routes.router)
+    app.include_router(evaluation_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,
@@ -148,6 +149,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 MetadataPatch,
                 Problem,
                 SearchRequest,
+                *evaluation_routes.BODIES,
             )
         ],
         ref_template="#/components/schemas/{model}",

@@ -133,6 +133,24 @@ PROBLEMS: dict[str, ProblemKind] = {
     "file_unreadable": ProblemKind(
         422, "File cannot be read", "Name a file that is there and that the service may read."
     ),
+    "not_calibrated": ProblemKind(
+        422,
+        "There is no calibration",
+        "Label people, then POST /calibrations; or leave max_fmr out.",
+    ),
+    "calibration_unsupported": ProblemKind(
+        422,
+        "Labels cannot support this rate",
+        "Label more people in more scenes, or ask for a larger false-match rate.",
+    ),
+    "nothing_to_evaluate": ProblemKind(
+        422,
+        "There is nothing to evaluate",
+        "Label people in two scenes or more each, or send a protocol.",
+    ),
+    "too_many_people": ProblemKind(
+        422, "Too many people at once", "Name fewer scenes, or evaluate among the labelled only."
+    ),
     "internal": ProblemKind(
         500,
         "Internal error",

@@ -51,6 +51,7 @@ from service.schemas import (
     ImageRecord,
     ListQuery,
     MetadataPatch,
+    Rerank,
     SearchedIndex,
     SearchRequest,
     SearchResponse,
@@ -627,18 +628,26 @@ async def _search(
     )
     people = done.value
     as_of, started = now(), time.perf_counter()
-    ranked = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
+    answer = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
     timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
     matching = parts.detector.card.matching
     match_similarity = None if matching is None else matching.similarity
     hits = []
-    for rank, found in enumerate(ranked, 1):
+    for rank, found in enumerate(answer.hits, 1):
         optional: dict[str, Any] = {}
         if found.query is not None:
             optional["matched_query"] = found.query
         if "crop_url" in wanted.include:
             optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
-        hits.append(Hit.of(found.hit, rank=rank, match_similarity=match_similarity, **optional))
+        hits.append(
+            Hit.of(
+                found.hit,
+                rank=rank,
+                fmr=found.fmr,
+                match_similarity=match_similarity,
+                **optional,
+            )
+        )
     return SearchResponse(
         search_id=new_id("srch_"),
         query=[
@@ -651,8 +660,13 @@ async def _search(
             for person in people
         ],
         hits=hits,
+        rerank=Rerank(method="none") if wanted.rerank.method == "none" else wanted.rerank,
         index=SearchedIndex(
-            **parts.index, exact=True, as_of=as_of, match_similarity=match_similarity
+            **parts.index,
+            exact=True,
+            as_of=as_of,
+            match_similarity=match_similarity,
+            calibration=answer.calibration,
         ),
         timings_ms={name: round(value, 1) for name, value in timings.items()},
     )

@@ -24,6 +24,7 @@ from indexer.records import GalleryHit, SceneFilter, StoredDetection, StoredScen
 MAX_TAGS = 32
 MAX_ATTRIBUTES = 32
 MAX_DELETED_IDS = 1000
+LEAST_RATE = 1e-9  # no labels support a smaller one
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -262,6 +263,19 @@ class Query(Schema):
         return self
 
 
+class Rerank(Schema):
+    """Rank the best `top_n` hits anew; those behind them follow in the order of their scores.
+
+    `k_reciprocal`: by the neighbours that a hit and the query have in common among these hits
+    (Zhong et al. 2017). `cbgm`: by the people who stand with the person in the query's scene and in
+    the hit's (context bipartite graph matching, Li and Miao 2021); it needs scenes as queries: a
+    stored detection, or a scene with or without a box, not a crop.
+    """
+
+    method: Literal["none", "cbgm", "k_reciprocal"] = "none"
+    top_n: int = Field(200, ge=1, le=500)
+
+
 class SearchRequest(Schema):
     """Whom to look for, where, and how many answers.
 
@@ -275,11 +289,19 @@ class SearchRequest(Schema):
     )
     limit: int = Field(20, ge=1, description="Most hits.")
     min_score: FiniteFloat | None = None
+    max_fmr: FiniteFloat | None = Field(
+        None,
+        ge=LEAST_RATE,
+        lt=1,
+        description="Give hits of at most this false-match rate; needs a calibration that "
+        "supports it.",
+    )
     min_detection_score: FiniteFloat | None = Field(None, ge=0, le=1)
     filter: SearchFilter = SearchFilter()
     group_by: Literal["detection", "image"] = Field(
         "detection", description="With image, only the best hit of each image."
     )
+    rerank: Rerank = Rerank()
     exclude_query_image: bool = Field(
         True, description="Leave out the stored image that a query comes from or is identical to."
     )
@@ -304,14 +326,20 @@ class Detection(Schema):
 
 
 class ImageDetection(Detection):
-    """A person found in a stored image."""
+    """A person found in a stored image; label is who people say it is."""
 
     id: str
+    label: str | None
 
     @classmethod
     def of(cls, stored: StoredDetection) -> Self:
         """As the gallery has it."""
-        return cls(id=stored.id, box=Box.of(stored.box), detection_score=round(stored.score, 6))
+        return cls(
+            id=stored.id,
+            box=Box.of(stored.box),
+            detection_score=round(stored.score, 6),
+            label=stored.label,
+        )
 
 
 class DetectionRecord(ImageDetection):
@@ -424,11 +452,16 @@ class HitImage(Schema):
 
 
 class Hit(Schema):
-    """One answer: score is detection_score × similarity and ranks; it is no probability."""
+    """One answer: score is detection_score × similarity and ranks, unless `rerank` asks for
+    another order; it is no probability."""
 
     rank: int
     score: float
     similarity: float
+    fmr: float | None = Field(
+        description="How often somebody else scores as much in one comparison, by the calibration "
+        "in use; with several queries, at most. Null without a calibration."
+    )
     likely_match: bool | None = Field(
         None,
         description="Whether the similarity is above `index.match_similarity`; null without it.",
@@ -440,13 +473,20 @@ class Hit(Schema):
 
     @classmethod
     def of(
-        cls, hit: GalleryHit, *, rank: int, match_similarity: float | None, **optional: Any
+        cls,
+        hit: GalleryHit,
+        *,
+        rank: int,
+        fmr: float | None,
+        match_similarity: float | None,
+        **optional: Any,
     ) -> Self:
         """As the gallery found it."""
         return cls(
             rank=rank,
             score=hit.score,
             similarity=round(hit.similarity, 6),
+            fmr=fmr,
             likely_match=None if match_similarity is None else hit.similarity > match_similarity,
             detection=ImageDetection.of(hit.detection),
             image=HitImage.of(hit.scene),
@@ -463,6 +503,7 @@ class SearchedIndex(ModelOfIndex):
         description="From the model's card: of different people fewer than 1 % are so alike, "
         "measured on the people that the model was validated on; null where nobody measured it."
     )
+    calibration: str | None = Field(description="The one that `fmr` comes from; null without one.")
 
 
 class SearchResponse(Schema):
@@ -471,6 +512,7 @@ class SearchResponse(Schema):
     search_id: str
     query: list[UsedQuery]
     hits: list[Hit]
+    rerank: Rerank = Field(description="What ranked the hits; with method none, their scores.")
     index: SearchedIndex
     timings_ms: dict[str, float]
 

@@ -12,9 +12,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.errors import SceneNotFoundError
 from indexer.gallery import Gallery
 from indexer.records import GalleryHit
+from indexer.reranking import by_context, by_neighbours
+from models.detections import Detections
 from models.detector import Detector
+from models.evaluation.found import in_company
 from models.image import ImageLimits, read_image
 from service.errors import RequestError
 from service.schemas import Box, Query, SearchRequest
@@ -31,6 +35,8 @@ class QueryPerson:
         box: in the upright picture; None where the whole picture is the person.
         width, height: of the person, in pixels.
         scene_ids: stored scenes that the query comes from, or is identical to.
+        company: [K, D] float32, the person and the others in the scene, surest first; None where it
+            was not asked for.
     """
 
     embedding: NDArray[np.float32]
@@ -38,20 +44,36 @@ class QueryPerson:
     width: float
     height: float
     scene_ids: tuple[str, ...]
+    company: NDArray[np.float32] | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What makes an answer less sure."""
         small = self.width < SMALL_QUERY_PX[0] or self.height < SMALL_QUERY_PX[1]
-        return ["small_query"] if small else []
+        alone = self.company is not None and len(self.company) == 1
+        return ["small_query"] * small + ["no_company"] * alone
 
 
 @dataclass(frozen=True)
 class RankedHit:
-    """A hit, and the number of the query that it is nearest to (None for their mean)."""
+    """One hit of an answer.
+
+    Attributes:
+        query: the number of the query that it is nearest to; None for their mean.
+        fmr: the false-match rate at its score; None without a calibration.
+    """
 
     hit: GalleryHit
     query: int | None
+    fmr: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits, best first, and the id of the calibration in use."""
+
+    hits: list[RankedHit]
+    calibration: str | None
 
 
 class PersonSearch:
@@ -77,14 +99,31 @@ class PersonSearch:
         """
         queries = request.queries or [Query(image=i, crop=True) for i in range(len(uploads))]
         _check_references(queries, len(uploads))
+        by_context = request.rerank.method == "cbgm"
+        for number, query in enumerate(queries):
+            if by_context and query.crop:
+                raise _invalid(
+                    "/rerank/method",
+                    "no_scene",
+                    f"cbgm needs the people around the one looked for, and query {number} is a "
+                    "crop; send its scene with a box, or use k_reciprocal",
+                )
         timings.update(decode=0.0, infer=0.0)
         return [
-            self._describe_one(query, number, uploads, timings)
+            self._describe_one(query, number, uploads, timings, by_context)
             for number, query in enumerate(queries)
         ]
 
-    def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> list[RankedHit]:
-        """Hits, best first; equal scores in the order of detection ids."""
+    def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> Answer:
+        """Hits by score, equal scores in the order of detection ids; or as `rerank` orders them.
+
+        Several queries of fusion max have as many chances to match somebody else: the false-match
+        rates are then at most those told.
+
+        Raises:
+            RequestError: max_fmr without a calibration.
+            CalibrationError: one that cannot support max_fmr.
+        """
         excluded = set[str]()
         if request.exclude_query_image:
             excluded.update(scene_id for person in people for scene_id in person.scene_ids)
@@ -93,33 +132,71 @@ class PersonSearch:
             vectors = [(None, _mean([person.embedding for person in people]))]
         else:
             vectors = [(number, person.embedding) for number, person in enumerate(people)]
+        calibrated = self._gallery.calibration_in_use()
+        rates = None if calibrated is None else calibrated.content
+        min_score = request.min_score
+        if request.max_fmr is not None:
+            if rates is None:
+                raise RequestError(
+                    "not_calibrated", "/max_fmr: no calibration was made with this model."
+                )
+            lowest = rates.score_at(request.max_fmr, tries=len(vectors))
+            min_score = lowest if min_score is None else max(min_score, lowest)
+        top_n = 0 if request.rerank.method == "none" else request.rerank.top_n
+        wanted = max(request.limit, top_n)
         best: dict[str, RankedHit] = {}
         for number, vector in vectors:
             for hit in self._gallery.search(
                 vector,
-                k=request.limit,
+                k=wanted,
                 filter=request.filter.scene_filter(),
-                min_score=request.min_score,
+                min_score=min_score,
                 min_detection_score=request.min_detection_score,
                 group_by=request.group_by,
                 exclude_scene_ids=excluded,
             ):
                 key = hit.scene.id if request.group_by == "image" else hit.detection.id
                 if key not in best or _order(hit) < _order(best[key].hit):
-                    best[key] = RankedHit(hit, number)
-        return sorted(best.values(), key=lambda ranked: _order(ranked.hit))[: request.limit]
+                    fmr = None if rates is None else rates.fmr(hit.score, tries=len(vectors))
+                    best[key] = RankedHit(hit, number, fmr)
+        hits = sorted(best.values(), key=lambda ranked: _order(ranked.hit))[:wanted]
+        if top_n:
+            hits[:top_n] = self._reranked(hits[:top_n], people, [v for _, v in vectors], request)
+        return Answer(hits[: request.limit], None if calibrated is None else calibrated.id)
+
+    def _reranked(
+        self,
+        hits: list[RankedHit],
+        people: Sequence[QueryPerson],
+        vectors: Sequence[NDArray[np.float32]],
+        request: SearchRequest,
+    ) -> list[RankedHit]:
+        """The same hits in another order, without those that were removed meanwhile."""
+        crowd = self._gallery.everybody(scene_ids={one.hit.scene.id for one in hits})
+        found = [one.hit for one in hits]
+        if request.rerank.method == "cbgm":
+            companies = [one.company for one in people if one.company is not None]
+            order = by_context(found, companies, crowd, fusion=request.fusion)
+        else:
+            order = by_neighbours(found, vectors, crowd)
+        return [hits[place] for place in order]
 
     def _describe_one(
-        self, query: Query, number: int, uploads: Sequence[BinaryIO], timings: dict[str, float]
+        self,
+        query: Query,
+        number: int,
+        uploads: Sequence[BinaryIO],
+        timings: dict[str, float],
+        with_company: bool,
     ) -> QueryPerson:
         if query.detection_id is not None:
-            return self._stored_person(query.detection_id)
+            return self._stored_person(query.detection_id, with_company)
         if query.image_id is not None:
             scene = self._gallery.get(query.image_id)
             if query.box is None and not query.crop:
                 if not scene.detections:
                     raise _nobody(number)
-                return self._stored_person(scene.detections[0].id)
+                return self._stored_person(scene.detections[0].id, with_company)
             content = self._gallery.content(scene.id)
             scene_ids: tuple[str, ...] = (scene.id,)
         else:
@@ -130,6 +207,7 @@ class PersonSearch:
         image = read_image(content, self._limits)
         decoded = time.perf_counter()
         timings["decode"] += (decoded - started) * 1e3
+        people: Detections | None = None
         if query.crop:
             box = None
             embedding = self._detector.embed_crop(image.pixels)
@@ -142,14 +220,30 @@ class PersonSearch:
                 raise _nobody(number)
             x1, y1, x2, y2 = people.boxes[0].tolist()
             box, embedding = (x1, y1, x2, y2), people.embeddings[0]
+        company = None
+        if with_company and box is not None:
+            if query.image_id is not None:
+                people = self._people_of(query.image_id)
+            elif people is None:
+                people = self._detector.detect([image.pixels])[0]
+            company = in_company(embedding, np.array(box), people)
         timings["infer"] += (time.perf_counter() - decoded) * 1e3
         width, height = (image.width, image.height) if box is None else _size(box)
-        return QueryPerson(embedding, box, width, height, scene_ids)
+        return QueryPerson(embedding, box, width, height, scene_ids, company)
 
-    def _stored_person(self, detection_id: str) -> QueryPerson:
+    def _stored_person(self, detection_id: str, with_company: bool) -> QueryPerson:
         found = self._gallery.detection(detection_id)
         embedding = self._gallery.embedding(detection_id)
-        return QueryPerson(embedding, found.box, *_size(found.box), (found.scene_id,))
+        company = None
+        if with_company:
+            company = in_company(embedding, np.array(found.box), self._people_of(found.scene_id))
+        return QueryPerson(embedding, found.box, *_size(found.box), (found.scene_id,), company)
+
+    def _people_of(self, scene_id: str) -> Detections:
+        crowd = self._gallery.everybody(scene_ids=[scene_id])
+        if not crowd.people:
+            raise SceneNotFoundError(f"there is no scene {scene_id}")
+        return crowd.people[0]
 
 
 def used_box(person: QueryPerson) -> Box | None:

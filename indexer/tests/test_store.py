@@ -239,5 +239,8 @@ def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
     with new.read() as snapshot:
         version = snapshot.connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         assert int(version.scalar()) == FORMAT
-        assert snapshot.scene(id=id).camera_id == "gate"
+        scene = snapshot.scene(id=id)
+        assert scene.camera_id == "gate"
+    with new.write() as change:
+        assert change.set_label(scene.detections[0].id, "ada")
     new.close()

@@ -233,8 +233,8 @@ def _scenes_part(
         name=name,
         scenes=len(judged),
         people=int(people.sum()),
-        recall=_share(right, people),
-        precision=_share(right, kept) if kept.any() else None,
+        recall=share_over_scenes(right, people),
+        precision=share_over_scenes(right, kept) if kept.any() else None,
         ap=_over_scenes(ap, len(judged)),
     )
 
@@ -247,14 +247,15 @@ def _people_part(
         [np.count_nonzero(own.found[its]) for own, its in zip(judged, chosen, strict=True)]
     )
     there = people > 0
-    recall = _share(found[there], people[there]) if people.sum() >= LEAST_PEOPLE else None
+    enough = people.sum() >= LEAST_PEOPLE
+    recall = share_over_scenes(found[there], people[there]) if enough else None
     return DetectionPart(
         kind, name, int(np.count_nonzero(there)), int(people.sum()), recall, None, None
     )
 
 
-def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Estimate:
-    """The share of a whole, both counted scene by scene [S]."""
+def share_over_scenes(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Estimate:
+    """The share of a whole, both counted scene by scene [S], with scenes drawn anew."""
 
     def share(weights: NDArray[np.int64]) -> float:
         total = int(weights @ whole)

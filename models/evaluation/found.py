@@ -81,10 +81,8 @@ class Found:
     def company(self, query: Query, *, min_score: float) -> NDArray[np.float32]:
         """[K, D] embeddings: the query's person, then the others in its scene, surest first."""
         found = self.detections[query.scene]
-        overlaps = box_iou(found.boxes.astype(np.float64), query.box[None].astype(np.float64))
-        others = found.select((overlaps[:, 0] <= SAME_PERSON_IOU) & (found.scores >= min_score))
-        surest_first = np.argsort(-others.scores, kind="stable")
-        return np.concatenate([self.embeddings_of([query]), others.embeddings[surest_first]])
+        (person,) = self.embeddings_of([query])
+        return in_company(person, query.box, found.select(found.scores >= min_score))
 
     def save(self, path: Path) -> None:
         """Write one .npz file."""
@@ -115,3 +113,18 @@ class Found:
                 )
         except UNREADABLE as error:
             raise DatasetError(f"{path}: not readable as saved detections: {error}") from error
+
+
+def in_company(
+    person: NDArray[np.float32], box: NDArray[np.floating], people: Detections
+) -> NDArray[np.float32]:
+    """[K, D] embeddings: a person [D], then the others in the scene, surest first.
+
+    Args:
+        box: [4], the person's.
+        people: everybody found in the scene; who overlaps the box a lot is the person themself.
+    """
+    overlaps = box_iou(people.boxes.astype(np.float64), box[None].astype(np.float64))
+    others = people.select(overlaps[:, 0] <= SAME_PERSON_IOU)
+    surest_first = np.argsort(-others.scores, kind="stable")
+    return np.concatenate([person[None], others.embeddings[surest_first]])

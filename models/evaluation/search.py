@@ -112,10 +112,57 @@ def evaluate_search(
     for number, own in enumerate(answered):
         average_precisions[number] = stepwise_ap(own.similarity, own.right, own.positives)
         first_right[number] = _first_right(own.similarity, own.right)
+    return search_result(average_precisions, first_right)
+
+
+def search_result(
+    average_precisions: NDArray[np.float64], first_right: NDArray[np.float64]
+) -> SearchResult:
+    """The result of queries [Q], one at least."""
     top_1, top_5, top_10 = (float(np.mean(first_right < k)) for k in TOP_K)
     return SearchResult(
         float(average_precisions.mean()), top_1, top_5, top_10, average_precisions, first_right
     )
+
+
+def evaluate_scenes(
+    detections: Sequence[Detections],
+    query_embeddings: NDArray[np.float32],
+    galleries: Sequence[NDArray[np.int64]],
+    truths: Sequence[NDArray[np.int64]],
+) -> SearchResult | None:
+    """mAP and top-k accuracy of ranking scenes by their most class-weighted similar detection.
+
+    For truths that name the scenes a person is in, and not the person's boxes there. A scene in
+    which nobody was found is no hit; where it is one of the truth, it is missed.
+
+    Args:
+        detections: Of each scene.
+        query_embeddings: [Q, D], unit length rows.
+        galleries: Of each query [G], the scenes to search.
+        truths: Of each query [P], P ≥ 1, the scenes of its gallery that hold the person.
+
+    Returns:
+        None where there are no queries.
+    """
+    if not len(query_embeddings):
+        return None
+    vectors = np.concatenate([gallery_vectors(found) for found in detections])
+    counts = np.array([len(found) for found in detections])
+    starts = np.cumsum(counts) - counts
+    seen = np.flatnonzero(counts)
+    average_precisions = np.zeros(len(query_embeddings))
+    first_right = np.full(len(query_embeddings), np.inf)
+    for number, to_all in enumerate(_similarities(query_embeddings, vectors)):
+        best = np.full(len(detections), -np.inf, np.float32)
+        if len(seen):
+            best[seen] = np.maximum.reduceat(to_all, starts[seen])
+        gallery = galleries[number][counts[galleries[number]] > 0]
+        right = np.isin(gallery, truths[number])
+        positives = len(truths[number])
+        average_precisions[number] = stepwise_ap(best[gallery], right, positives)
+        first_right[number] = _first_right(best[gallery], right)
+    return search_result(average_precisions, first_right)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +237,7 @@ def _answered(
         protocol=protocol,
         iou_rule=iou_rule or IOU_RULES[protocol.iou_rule],
     )
-    for number, to_all in enumerate(rows.similarities(query_embeddings)):
+    for number, to_all in enumerate(_similarities(query_embeddings, rows.vectors)):
         gallery, truth = dataset.queries[number].gallery, truths[number]
         if protocol.one_box:
             truth = truth[np.unique(truth[:, 0], return_index=True)[1]]
@@ -295,22 +342,6 @@ class _Rows:
             ]
         )
 
-    def similarities(self, queries: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Of each query [D] in turn: its similarity [N] to every row.
-
-        Summed in float64 and rounded, so that equal rows are equally similar wherever they stand:
-        the order in which a matrix product sums depends on the place.
-        """
-        at_once = max(1, BLOCK // max(1, len(self.vectors)))
-        width = max(1, BLOCK // self.vectors.shape[1])
-        for start in range(0, len(queries), at_once):
-            some = queries[start : start + at_once].astype(np.float64)
-            block = np.empty((len(some), len(self.vectors)), np.float32)
-            for left in range(0, len(self.vectors), width):
-                part = self.vectors[left : left + width].astype(np.float64)
-                block[:, left : left + width] = some @ part.T
-            yield from block
-
     def of_gallery(self, gallery: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows [M] of a gallery's scenes [G] in their order; where among them each begins [G]."""
         first = self.starts[gallery]
@@ -350,6 +381,25 @@ class _Rows:
             enough = box_iou(self._boxes[scene], truth) >= self._iou_rule(truth)
             known = self._known[scene, box] = np.flatnonzero(enough[:, 0])
         return known
+
+
+def _similarities(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> Iterator[NDArray[np.float32]]:
+    """Of each query [D] in turn: its similarity [N] to every vector.
+
+    Summed in float64 and rounded, so that equal rows are equally similar wherever they stand:
+    the order in which a matrix product sums depends on the place.
+    """
+    at_once = max(1, BLOCK // max(1, len(vectors)))
+    width = max(1, BLOCK // vectors.shape[1])
+    for start in range(0, len(queries), at_once):
+        some = queries[start : start + at_once].astype(np.float64)
+        block = np.empty((len(some), len(vectors)), np.float32)
+        for left in range(0, len(vectors), width):
+            part = vectors[left : left + width].astype(np.float64)
+            block[:, left : left + width] = some @ part.T
+        yield from block
 
 
 def _first_right(similarity: NDArray[np.float32], right: NDArray[np.bool_]) -> float:

@@ -21,6 +21,7 @@ from models.errors import DatasetError
 from models.evaluation.bootstrap import Estimate, estimate, percentiles, resamples
 from models.evaluation.detection import Judged, judge
 from models.evaluation.found import Found
+from models.evaluation.pairs import PairCounts
 from models.evaluation.protocols import PROTOCOLS
 from models.model_card import MatchRule
 
@@ -201,6 +202,7 @@ class _Pairs:
             of the scene's boxes that are not ignored.
         people: how many there are.
         count, genuine: how many pairs of boxes in different scenes: of different people, of one.
+        weighted_count: PairCounts.weighted of those pairs.
     """
 
     def __init__(self, dataset: SceneDataset) -> None:
@@ -219,13 +221,9 @@ class _Pairs:
         self.who = np.searchsorted(people, np.concatenate(ids))
         self.scene = np.repeat(np.arange(len(ids)), [len(own) for own in ids])
         self.place = np.concatenate(places)
-        cells = np.stack([self.scene, self.who])
-        (self._cell_scene, self._cell_person), self._cell_size = np.unique(
-            cells, axis=1, return_counts=True
-        )
-        self.count = self.weighted_count(np.ones(self.people, np.int64))
-        of_one = (np.bincount(self.who) ** 2).sum() - (self._cell_size**2).sum()
-        self.genuine = int(of_one) // 2
+        counts = PairCounts(self.who, self.scene)
+        self.count, self.genuine = counts.impostor, counts.genuine
+        self.weighted_count = counts.weighted
         if not self.genuine:
             raise DatasetError(
                 f"{dataset.name}: expected people who are in two scenes or more, "
@@ -241,15 +239,6 @@ class _Pairs:
                 f"of different people in different scenes, got {self.count:,} of {self.people} "
                 "people"
             )
-
-    def weighted_count(self, weights: NDArray[np.int64]) -> int:
-        """How many pairs of different people there are, with each person there so often [P]."""
-        there = weights[self._cell_person] * self._cell_size
-        by_person = np.bincount(self._cell_person, there)
-        by_scene = np.bincount(self._cell_scene, there)
-        everywhere = by_person.sum() ** 2 - (by_person**2).sum()
-        within = (by_scene**2).sum() - (there**2).sum()
-        return int(everywhere - within) // 2
 
     def vectors(self, found: Found) -> NDArray[np.float64]:
         """[N, D] embeddings of the people's boxes."""

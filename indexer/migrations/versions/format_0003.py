@@ -1,0 +1,27 @@
+"""Labels of detections, and calibrations measured on them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "labels",
+        sa.Column(
+            "row", sa.Integer, sa.ForeignKey("detections.row", ondelete="CASCADE"), primary_key=True
+        ),
+        sa.Column("label", sa.String, nullable=False),
+        sa.Column("at", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "calibrations",
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("model_fingerprint", sa.String, nullable=False),
+        sa.Column("labels_sha256", sa.String, nullable=False),
+        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("content", sa.String, nullable=False),
+    )
+    op.create_index("calibrations_by_model", "calibrations", ["model_fingerprint", "id"])
