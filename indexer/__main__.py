@@ -5,11 +5,16 @@
     python -m indexer remove ID…
     python -m indexer stats
     python -m indexer rebuild
+    python -m indexer compact
+    python -m indexer snapshot
+    python -m indexer snapshots
+    python -m indexer restore SNAPSHOT
 
-Each takes --gallery DIR; without it, ./data is meant, where the service keeps its own, too.
-Exit codes: 0 all done; 1 done, but some files could not be added (they are listed; everything else
-is stored); 2 not done, and why on one line; 130 interrupted (what was added stays, and the same
-command goes on from there).
+Each takes --gallery DIR; without it, ./data is meant, where the service keeps its own, too. A
+gallery that the service has open is not free for these commands.
+Exit codes: 0 all done; 1 done, but some files could not be added, or copied (they are listed;
+everything else is stored); 2 not done, and why on one line; 130 interrupted (what was added stays,
+and the same command goes on from there).
 """
 
 import argparse
@@ -17,15 +22,20 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from indexer.audit import acting_as
 from indexer.errors import GalleryError, SceneNotFoundError
 from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import find_images, ingest
 from indexer.records import GalleryHit, SceneFilter
+from indexer.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
+from indexer.times import time_of
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
 from models.image import read_image
@@ -36,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        code: int = COMMANDS[asked.command](asked)
+        with acting_as("(command line)"):
+            code: int = COMMANDS[asked.command](asked)
     except (PersonSearchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -114,7 +125,64 @@ def rebuild(asked: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"add": add, "search": search, "remove": remove, "stats": stats, "rebuild": rebuild}
+def compact(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery) as gallery:
+        freed = gallery.compact()
+    print(f"compacted: the database is {freed.database_bytes} bytes smaller")
+    return 0
+
+
+def snapshot(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery, snapshots=asked.snapshots) as gallery:
+        with tqdm(unit="B", unit_scale=True, disable=None) as bar:
+            made = gallery.snapshot(on_progress=partial(_advance, bar))
+        path = gallery.snapshots / made.id
+    print(f"{path}: {made.detections} people in {made.scenes} scenes, {made.nbytes} bytes")
+    for sha256 in made.damaged:
+        print(f"failed: the original {sha256} is gone or damaged", file=sys.stderr)
+    return 1 if made.damaged else 0
+
+
+def snapshots(asked: argparse.Namespace) -> int:
+    for found in list_snapshots(_snapshots(asked)):
+        if found.manifest is None:
+            print(f"{found.path}  damaged: {found.problem}")
+            continue
+        made = found.manifest
+        taken = time_of(made.created_at).isoformat(timespec="seconds")
+        print(f"{found.path}  {taken}  {made.scenes} scenes  {made.nbytes} bytes")
+    return 0
+
+
+def restore(asked: argparse.Namespace) -> int:
+    path = asked.snapshot
+    if not path.is_dir() and len(path.parts) == 1:
+        path = _snapshots(asked) / path
+    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
+        restored = restore_snapshot(path, asked.gallery, on_progress=partial(_advance, bar))
+    # Opening it finishes what was erased since the snapshot, and shows that it can be opened.
+    with Gallery.reopen(asked.gallery, snapshots=asked.snapshots) as gallery:
+        counted = gallery.stats()
+    print(f"restored {restored.id}: {counted.detections} people in {counted.scenes} scenes")
+    if counted.scenes < restored.scenes or counted.detections < restored.detections:
+        print(
+            f"{restored.scenes - counted.scenes} scenes, {restored.detections - counted.detections}"
+            " people stay erased"
+        )
+    return 0
+
+
+COMMANDS = {
+    "add": add,
+    "search": search,
+    "remove": remove,
+    "stats": stats,
+    "rebuild": rebuild,
+    "compact": compact,
+    "snapshot": snapshot,
+    "snapshots": snapshots,
+    "restore": restore,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,7 +221,28 @@ def _parser() -> argparse.ArgumentParser:
 
     command("stats", "say what a gallery holds")
     command("rebuild", "read every row, check it, and build the index anew")
+    command("compact", "write the database anew when that makes it smaller")
+
+    for name, help in (
+        ("snapshot", "copy the gallery, whole, into a new snapshot"),
+        ("snapshots", "list the snapshots of a gallery"),
+        ("restore", "put a snapshot in the place of what the gallery holds, which is deleted"),
+    ):
+        one = command(name, help)
+        snapshots_help = "where snapshots lie (snapshots, in the gallery's directory)"
+        one.add_argument("--snapshots", type=Path, metavar="DIR", help=snapshots_help)
+    one.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="its name, or its directory")
     return parser
+
+
+def _snapshots(asked: argparse.Namespace) -> Path:
+    directory: Path = asked.snapshots or asked.gallery / SNAPSHOTS
+    return directory
+
+
+def _advance(bar: Any, done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
 
 
 def _positive(text: str) -> int:

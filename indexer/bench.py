@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from indexer.engines import ENGINES, open_index
 from indexer.exact_index import ExactIndex
-from indexer.gallery import DATABASE, Gallery
+from indexer.gallery import Gallery
 from indexer.records import GalleryModel, NewScene
-from indexer.store import Store
+from indexer.store import DATABASE, Store
 from models.detections import Detections
 from models.similarity import gallery_vectors
 

@@ -15,6 +15,11 @@ GalleryError
 ├── GalleryLockedError
 ├── GalleryMismatchError
 ├── GalleryDamagedError
+├── SnapshotNotFoundError
+├── SnapshotBusyError
+├── SnapshotDamagedError
+├── ErasureNotFoundError
+├── ErasureChangedError
 └── StorageFullError
 """
 
@@ -91,6 +96,36 @@ class GalleryDamagedError(GalleryError):
     """What is on disk is not what was written."""
 
     code = "gallery_damaged"
+
+
+class SnapshotNotFoundError(GalleryError):
+    """There is no such snapshot."""
+
+    code = "not_found"
+
+
+class SnapshotBusyError(GalleryError):
+    """Another snapshot is being made in the same place."""
+
+    code = "snapshot_busy"
+
+
+class SnapshotDamagedError(GalleryError):
+    """A snapshot is not what was written."""
+
+    code = "gallery_damaged"
+
+
+class ErasureNotFoundError(GalleryError):
+    """There is no such erasure."""
+
+    code = "not_found"
+
+
+class ErasureChangedError(GalleryError):
+    """What would be erased is not what was agreed to."""
+
+    code = "erasure_changed"
 
 
 class StorageFullError(GalleryError):

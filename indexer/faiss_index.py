@@ -69,6 +69,7 @@ class FaissFlatIndex:
                 continue
             place, last = int(self._place[number]), self._count - 1
             self._row(place)[:] = self._row(last)
+            self._row(last)[:] = 0  # what is removed is in memory no more
             self._ids[place] = self._ids[last]
             self._place[self._ids[last]] = place
             self._place[number] = -1

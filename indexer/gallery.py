@@ -18,6 +18,8 @@ scene:
     3  unindexed   no search that starts now finds it; after the next open neither
     4  erased      its original is deleted; if this is not reached, the next open does it
 
+Snapshots, restores and erasures have steps of their own: indexer/snapshots.py, indexer/erasures.py.
+
 On a full disk adding fails and removing goes on, in a reserve that the gallery keeps for that.
 
 The index is a cache: opening a gallery fills it from the database.
@@ -26,8 +28,9 @@ The index is a cache: opening a gallery fills it from the database.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -35,11 +38,15 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer import audit, erasures
+from indexer.audit import AuditEntry, acting_as
 from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
+from indexer.erasures import Erasure, Pending
 from indexer.errors import (
     CalibrationNotFoundError,
     DetectionNotFoundError,
+    ErasureChangedError,
     GalleryDamagedError,
     GalleryError,
     GalleryMismatchError,
@@ -54,10 +61,12 @@ from indexer.originals import Originals, sync_directory
 from indexer.ranking import GroupBy, lowest_needed, ranked
 from indexer.records import (
     AddResult,
+    Compaction,
     Crowd,
     GalleryHit,
     GalleryModel,
     GalleryStats,
+    IndexState,
     NewScene,
     SceneFilter,
     ScenePage,
@@ -67,14 +76,29 @@ from indexer.records import (
 )
 from indexer.reply_store import ReplyStore
 from indexer.reserve import Reserve
-from indexer.store import People, Store
+from indexer.retention import expired, is_expired
+from indexer.snapshots import (
+    SNAPSHOTS,
+    Manifest,
+    finish_restore,
+    has_gallery,
+    new_snapshot_id,
+    sweep_snapshots,
+    write_snapshot,
+)
+from indexer.store import DATABASE, People, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
 from models.evaluation.calibration import calibrate
 
-DATABASE = "gallery.sqlite3"
 EVERY_SCENE = SceneFilter()
 KEPT_CALIBRATIONS = 100
+ERASED_AT_ONCE = 100  # scenes or detections in one transaction of an erasure
+EXPIRED_AT_ONCE = 500
+# The index in memory is filled anew, and the database written anew, when so much of it is unused.
+UNUSED_SHARE = 0.2
+UNUSED_SLOTS = 1_000
+UNUSED_BYTES = 2**20
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -88,6 +112,7 @@ class Gallery:
 
     Attributes:
         model: whose embeddings these are.
+        snapshots: the directory of its snapshots.
         jobs, replies: kept in the same database, and in the same transaction where that matters.
     """
 
@@ -97,17 +122,23 @@ class Gallery:
         model: GalleryModel | None,
         engine: str,
         on_step: Callable[[str], None],
+        snapshots: Path | None,
     ) -> None:
         self._directory = directory
+        self.snapshots = snapshots or directory / SNAPSHOTS
         self._engine = engine
         self._on_step = on_step
         self._writing = threading.RLock()
+        self._keeping = threading.Lock()  # one of snapshot, erasure, compaction at a time
         self._closed = False
         self._calibration: StoredCalibration | None = None
         with _usable(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = DirectoryLock(directory)
         try:
+            with _usable(directory):
+                finish_restore(directory)
+                sweep_snapshots(self.snapshots)
             self._reserve = Reserve(directory / "reserve")
             with _usable(directory):
                 self._originals = Originals(directory / "originals")
@@ -124,6 +155,7 @@ class Gallery:
             self._live = self._load()
             self._stale = False
             self._refill()
+            self.finish_erasures()
         except BaseException:
             self.close()
             raise
@@ -139,6 +171,7 @@ class Gallery:
         model_path: Path | None = None,
         engine: str = "faiss-flat",
         on_step: Callable[[str], None] = lambda step: None,
+        snapshots: Path | None = None,
     ) -> Self:
         """Open the gallery in a directory, or make one there.
 
@@ -147,6 +180,7 @@ class Gallery:
             model_path: where that model lies, remembered for reopen's caller.
             engine: a name in indexer.engines.ENGINES.
             on_step: called with the name of each step above; tests end the process in it.
+            snapshots: where its snapshots lie; by default in the directory, as "snapshots".
 
         Raises:
             GalleryLockedError: when it is open already, here or in another process.
@@ -156,18 +190,20 @@ class Gallery:
         """
         path = None if model_path is None else str(model_path.absolute())
         model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
-        return cls(directory, model, engine, on_step)
+        return cls(directory, model, engine, on_step, snapshots)
 
     @classmethod
-    def reopen(cls, directory: Path, *, engine: str = "faiss-flat") -> Self:
+    def reopen(
+        cls, directory: Path, *, engine: str = "faiss-flat", snapshots: Path | None = None
+    ) -> Self:
         """Open a gallery that is there, whatever its model; raises as open_ does.
 
         Raises:
             GalleryError: when there is none.
         """
-        if not (directory / DATABASE).is_file():
+        if not has_gallery(directory):
             raise GalleryError(f"there is no gallery in {directory}")
-        return cls(directory, None, engine, lambda step: None)
+        return cls(directory, None, engine, lambda step: None, snapshots)
 
     def close(self) -> None:
         """Release the directory. Waits for a change in progress; searches must have ended."""
@@ -299,14 +335,228 @@ class Gallery:
             self._refill()
 
     def rebuild(self) -> None:
-        """Fill a new index from the database, checking every row; searches go on meanwhile.
+        """Fill a new index from the database, checking every row; searches and changes go on.
 
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
+        fresh = self._load()
         with self._writing:
-            self._live = self._load()
-            self._stale = False
+            self._refresh()  # what came and went meanwhile is read from the old index
+            self._catch_up(fresh)
+            self._live = fresh
+
+    # Keeping
+
+    def snapshot(
+        self,
+        *,
+        id: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Manifest:
+        """Copy the gallery, as of one change, into a new one of its snapshots; all goes on.
+
+        Args:
+            id: its name, of new_snapshot_id.
+            on_progress: is told how many of how many bytes are done, and may raise to give up.
+
+        Raises:
+            SnapshotBusyError, StorageFullError, GalleryError: nothing of it is left.
+        """
+        id = id or new_snapshot_id()
+        with self._keeping, ExitStack() as stack:
+            self.note("snapshot_begun", id)
+            with self._changing():
+                self._originals.keep_back()
+                stack.callback(self._let_go)
+                source = stack.enter_context(self._store.frozen())
+                self._on_step("frozen")
+            manifest = write_snapshot(
+                self.snapshots,
+                id,
+                source,
+                self._originals.directory,
+                on_step=self._on_step,
+                on_progress=on_progress,
+            )
+        self.note("snapshot_made", id, images=manifest.scenes, last_change=manifest.last_change)
+        return manifest
+
+    def erase(
+        self,
+        *,
+        scene_ids: Collection[str] = (),
+        detection_ids: Collection[str] = (),
+        agreed: Callable[[], bool] = lambda: True,
+    ) -> Erasure:
+        """Begin an erasure: when this returns, it will be done, whatever happens meanwhile.
+
+        Args:
+            scene_ids: erased whole, with everybody in them; ids of nothing are passed over.
+            detection_ids: without scene_ids, people to erase from their scenes, whose pictures stay
+                and still show them.
+            agreed: is asked while nothing can change, whether this is what is meant to go.
+
+        Raises:
+            ErasureChangedError: it is not agreed; nothing is erased.
+            ValueError: when both are given, or neither.
+        """
+        if bool(scene_ids) == bool(detection_ids):
+            raise ValueError("expected scenes, or detections")
+
+        def accept() -> Erasure:
+            with self._store.write() as change:
+                return erasures.accept(
+                    change.connection, scene_ids=scene_ids, detection_ids=detection_ids
+                )
+
+        with self._changing():
+            if not agreed():
+                raise ErasureChangedError("what would be erased is not what the preview showed")
+            erasure = self._deleting(accept)
+        self._on_step("accepted")
+        return erasure
+
+    def finish_erasure(
+        self, id: str, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Erasure:
+        """Do what an erasure says, or what is left of it; nothing of it can be found afterwards.
+
+        In the database file, its log, the originals, other files of the gallery's directory, the
+        index in memory. Snapshots are left as they are.
+
+        Raises:
+            ErasureNotFoundError: there is none.
+            StorageFullError: there is no space to write the database anew. What was to go is
+                deleted, and finish_erasures, or the next opening, tries the rest again.
+            GalleryError: a read does not end; the same.
+        """
+        with self._keeping:
+            with self._store.read() as snapshot:
+                erasure = erasures.get(snapshot.connection, id)
+                pending = erasures.pending(snapshot.connection, id)
+            if pending is None:
+                return erasure
+            ids = [*pending.scenes, *pending.detections]
+            with acting_as(erasure.by):
+                for start in range(0, len(ids), ERASED_AT_ONCE):
+                    with self._changing():
+                        self._erase_some(id, ids[start : start + ERASED_AT_ONCE])
+                    on_progress(start, len(ids))
+                with self._changing():
+                    self._forget(pending)
+                    self._on_step("compacted")
+                    with self._store.write() as change:
+                        erasures.complete(change.connection, id)
+                    self._store.empty_log()
+            self._refill()
+            self._on_step("completed")
+            on_progress(len(ids), len(ids))
+        return self.erasure(id)
+
+    def finish_erasures(self) -> None:
+        """Go on with what a death left undone; what has no space waits for the next call."""
+        with self._store.read() as snapshot:
+            unfinished = erasures.unfinished(snapshot.connection)
+        for id in unfinished:
+            try:
+                self.finish_erasure(id)
+            except StorageFullError as error:
+                _log.warning("the erasure %s is not finished: %s", id, error)
+
+    def compact(self) -> Compaction:
+        """Free what removals left: empty places of the index, unused space of the database file.
+
+        The index is filled anew beside the one in use, so that its memory is needed twice for a
+        moment. Searches and changes go on; only while the database is written anew, changes wait.
+
+        Raises:
+            StorageFullError: there is no space to write the database anew.
+        """
+        with self._keeping:
+            before = self.index_state()
+            self.rebuild()
+            self._on_step("refilled")
+            wasteful = self._is_wasteful(before)
+            if wasteful:
+                self._store.vacuum()
+            self._on_step("vacuumed")
+            after = self.index_state()
+            compaction = Compaction(
+                gone=before.gone - after.gone,
+                index_bytes=before.index_bytes - after.index_bytes,
+                database_bytes=before.database_bytes - after.database_bytes,
+            )
+            self.note("index_compacted", "index", gone=compaction.gone, vacuumed=wasteful)
+        return compaction
+
+    @property
+    def wants_compaction(self) -> bool:
+        """Whether so much is unused that compacting is worth it."""
+        state = self.index_state()
+        slots = state.rows + state.gone
+        return (
+            state.gone > UNUSED_SLOTS and state.gone > UNUSED_SHARE * slots
+        ) or self._is_wasteful(state)
+
+    def expire(
+        self, days: Mapping[str, int], at: datetime, *, stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Remove the scenes that are older than their camera allows.
+
+        Args:
+            days: how long scenes are kept, by camera; "*" is every other one, and none.
+            at: the time now. A scene's age counts from captured_at or else created_at.
+            stop: asked before each one whether to end here.
+
+        Returns:
+            How many were removed.
+        """
+        removed = 0
+        with acting_as("(retention)"):
+            while True:
+                with self._store.read() as snapshot:
+                    found = expired(snapshot.connection, days, at, EXPIRED_AT_ONCE)
+                for id in found:
+                    if stop():
+                        return removed
+                    with self._changing():
+                        # Its camera or time may have been changed meanwhile.
+                        with self._store.read() as snapshot:
+                            still = is_expired(snapshot.connection, days, at, id)
+                        if still:
+                            self.remove(id)
+                            removed += 1
+                if len(found) < EXPIRED_AT_ONCE:
+                    return removed
+
+    def note(self, action: str, subject: str | None, **details: object) -> None:
+        """Enter something into the audit trail that changes nothing else."""
+
+        def enter() -> None:
+            with self._store.write() as change:
+                audit.record(change.connection, action, subject, details)
+
+        self._deleting(enter)
+
+    def trail(
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+    ) -> list[AuditEntry]:
+        """At most limit entries of the audit trail with numbers below before, newest first."""
+        with self._store.read() as snapshot:
+            return audit.entries(
+                snapshot.connection, limit=limit, before=before, action=action, subject=subject
+            )
+
+    def trim_trail(self, before: datetime) -> int:
+        """Delete the entries of the audit trail that are older; returns how many."""
+        with self._store.write() as change:
+            return audit.trim(change.connection, before)
 
     # Reading
 
@@ -482,6 +732,45 @@ class Gallery:
             format=FORMAT,
         )
 
+    def index_state(self) -> IndexState:
+        """How much the index and the database hold, and how much of it is unused."""
+        live = self._live
+        with self._store.read() as snapshot:
+            entries = audit.entries(snapshot.connection, limit=1, subject="index")
+        database_bytes, free_bytes = self._store.space()
+        return IndexState(
+            rows=len(live),
+            gone=live.gone,
+            index_bytes=live.nbytes,
+            database_bytes=database_bytes,
+            database_free_bytes=free_bytes,
+            compacted_at=entries[0].at if entries else None,
+        )
+
+    def erasure(self, id: str) -> Erasure:
+        """The receipt of an erasure.
+
+        Raises:
+            ErasureNotFoundError: there is none.
+        """
+        with self._store.read() as snapshot:
+            return erasures.get(snapshot.connection, id)
+
+    def erasures(self, *, limit: int, before: str | None = None) -> list[Erasure]:
+        """At most limit receipts with ids behind before, newest first."""
+        with self._store.read() as snapshot:
+            return erasures.page(snapshot.connection, limit, before)
+
+    def detections_labelled(self, label: str) -> list[StoredDetection]:
+        """Stored detections with this label."""
+        with self._store.read() as snapshot:
+            return snapshot.detections_labelled(label)
+
+    def detections_of(self, ids: Collection[str]) -> list[StoredDetection]:
+        """Stored detections by id; those that are gone are left out."""
+        with self._store.read() as snapshot:
+            return snapshot.detections(ids)
+
     def search(
         self,
         query: NDArray[np.float32],
@@ -576,6 +865,66 @@ class Gallery:
                 raise LabelNotFoundError(f"the detection {detection_id} has no label")
             return change.last_change()
 
+    def _erase_some(self, erasure: str, ids: Collection[str]) -> None:
+        """Remove scenes or detections with one transaction; what is gone is passed over."""
+        rows: list[NDArray[np.int64]] = []
+        contents: list[str] = []
+
+        def delete() -> int:
+            rows.clear()
+            contents.clear()
+            with self._store.write() as change:
+                for id in ids:
+                    if id.startswith("img_"):
+                        removed = change.remove(id, erasure=erasure)
+                        if removed is not None:
+                            contents.append(removed[0])
+                            rows.append(removed[1])
+                    else:
+                        row = change.remove_detection(id, erasure=erasure)
+                        if row is not None:
+                            rows.append(np.array([row], np.int64))
+                self._on_step("erasing")
+                return change.last_change()
+
+        number_of_change = self._deleting(delete)
+        self._on_step("erasure committed")
+        with self._following():
+            self._live.remove(np.concatenate([*rows, np.zeros(0, np.int64)]), number_of_change)
+        self._on_step("erasure unindexed")
+        for sha256 in contents:
+            self._originals.remove(sha256)
+        self._on_step("originals erased")
+
+    def _forget(self, pending: Pending) -> None:
+        """After the rows are deleted: every other place where an erasure's bytes may be."""
+        with self._store.read() as snapshot:
+            stored = snapshot.contents()
+        left = [one for one in pending.contents if one[0] not in stored]  # not added since
+        for sha256, _ in left:
+            self._originals.remove(sha256)
+        erasures.remove_copies(self._directory, left, but=self._originals.directory)
+        with self._store.write() as change:
+            erasures.remove_mentions(change.connection, pending)
+        self._reserve.give_up()
+        self._store.vacuum()
+
+    def _is_wasteful(self, state: IndexState) -> bool:
+        """Whether the database is smaller when it is written anew."""
+        return state.database_free_bytes > max(UNUSED_BYTES, UNUSED_SHARE * state.database_bytes)
+
+    def _let_go(self) -> None:
+        with self._writing:
+            self._originals.let_go()
+
+    def _catch_up(self, fresh: LiveIndex) -> None:
+        """Give a new index what came, and take from it what went, since it was filled."""
+        live_rows, fresh_rows = self._live.rows(), fresh.rows()
+        fresh.remove(np.setdiff1d(fresh_rows, live_rows), self._live.change)
+        with self._store.read() as snapshot:
+            for people in snapshot.people(np.setdiff1d(live_rows, fresh_rows).tolist()):
+                fresh.add(people, self._live.change)
+
     def _deleting(self, delete: Callable[[], T]) -> T:
         """Delete, with the reserve's space when the disk is full."""
         try:
@@ -601,7 +950,8 @@ class Gallery:
         if self._stale:
             with self._writing:
                 if self._stale:
-                    self.rebuild()
+                    self._live = self._load()
+                    self._stale = False
 
     def _load(self) -> LiveIndex:
         live = LiveIndex(self._engine, self.model.embedding_dim)
@@ -668,10 +1018,11 @@ def remembered_model(directory: Path) -> GalleryModel | None:
     Raises:
         GalleryLockedError: when it is open.
     """
-    if not (directory / DATABASE).is_file():
+    if not has_gallery(directory):
         return None
     lock = DirectoryLock(directory)
     try:
+        finish_restore(directory)
         store = Store(directory / DATABASE)
         try:
             with store.read() as snapshot:

@@ -20,8 +20,9 @@ from sqlalchemy.dialects.sqlite import insert
 from indexer.cursor import read_cursor, write_cursor
 from indexer.errors import JobConflictError, JobNotFoundError, TooManyJobsError
 from indexer.reply_store import Reply, keep_reply
-from indexer.store import EPOCH, Store
+from indexer.store import Store
 from indexer.tables import job_errors, jobs
+from indexer.times import EPOCH
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")

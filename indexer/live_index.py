@@ -1,4 +1,10 @@
-"""A gallery's vectors in memory, with what a search needs to know of each beside them."""
+"""A gallery's vectors in memory, with what a search needs to know of each beside them.
+
+Rows of the database are never given twice, so their numbers grow for ever. Here a detection has a
+slot: slots are counted from 0 in the order of rows, and the slot of a detection that is gone stays
+empty until a new index is filled. Empty slots cost memory (some 40 bytes each) and a little time in
+every filtered search.
+"""
 
 from dataclasses import dataclass
 
@@ -38,7 +44,9 @@ class LiveIndex:
         self.change = 0
         self._index = open_index(engine, dim)
         self._lock = ReadWriteLock()
-        # By row; 0 is no scene's number, and rows that are gone keep it.
+        self._slots = 0
+        # By slot; grown by doubling. 0 is no scene's number, and empty slots have it.
+        self._rows = np.zeros(0, np.int64)
         self._scenes = np.zeros(0, np.int64)
         self._scores = np.zeros(0, np.float32)
 
@@ -46,28 +54,48 @@ class LiveIndex:
         return len(self._index)
 
     @property
+    def gone(self) -> int:
+        """How many slots are empty."""
+        return self._slots - len(self._index)
+
+    @property
     def nbytes(self) -> int:
-        return self._index.nbytes + self._scenes.nbytes + self._scores.nbytes
+        beside = self._rows.nbytes + self._scenes.nbytes + self._scores.nbytes
+        return self._index.nbytes + beside
 
     def rows(self) -> NDArray[np.int64]:
         """The rows held, ascending."""
         with self._lock.reading():
-            return self._index.ids()
+            rows: NDArray[np.int64] = self._rows[self._index.ids()]
+            return rows
 
     def add(self, people: People, change: int) -> None:
+        """
+        Raises:
+            ValueError: when their rows do not rise, from above those that were ever added.
+        """
         new_vectors = gallery_vectors(people.detections)
         with self._lock.writing():
-            if len(people.rows):
-                self._grow(int(people.rows.max()) + 1)
-                self._index.add(people.rows, new_vectors)
-                self._scenes[people.rows] = people.scenes
-                self._scores[people.rows] = people.detections.scores
+            count = len(people.rows)
+            if count:
+                last = self._rows[self._slots - 1] if self._slots else -1
+                if (np.diff(people.rows, prepend=last) <= 0).any():
+                    raise ValueError(f"expected rising rows above {last}")
+                slots = np.arange(self._slots, self._slots + count)
+                self._grow(self._slots + count)
+                self._index.add(slots, new_vectors)
+                self._rows[slots] = people.rows
+                self._scenes[slots] = people.scenes
+                self._scores[slots] = people.detections.scores
+                self._slots += count
             self.change = change
 
     def remove(self, rows: NDArray[np.int64], change: int) -> None:
         with self._lock.writing():
-            self._index.remove(rows)
-            self._scenes[rows] = 0
+            slots = self._slots_of(rows)
+            self._index.remove(slots)
+            self._scenes[slots] = 0
+            self._scores[slots] = 0
             self.change = change
 
     def search(
@@ -96,9 +124,11 @@ class LiveIndex:
                 return Nearest(none, none, np.zeros(0, np.float32), all_found=True)
             hits = self._index.search(query[None], k, allowed)
             found = hits.ids[0] >= 0
-            rows = hits.ids[0][found]
-            all_found = len(rows) < k or k == len(self._index)
-            return Nearest(rows, self._scenes[rows], hits.similarities[0][found], all_found)
+            slots = hits.ids[0][found]
+            all_found = len(slots) < k or k == len(self._index)
+            return Nearest(
+                self._rows[slots], self._scenes[slots], hits.similarities[0][found], all_found
+            )
 
     def _allowed(
         self,
@@ -107,22 +137,32 @@ class LiveIndex:
         min_score: float | None,
         not_rows: NDArray[np.int64],
     ) -> NDArray[np.bool_] | None:
-        """By row, whether it may be found; None when all may."""
+        """By slot, whether it may be found; None when all may."""
         if scenes is None and not len(not_scenes) and min_score is None and not len(not_rows):
             return None
-        largest = int(self._scenes.max(initial=0))
+        of_slots = self._scenes[: self._slots]
+        largest = int(of_slots.max(initial=0))
         wanted = np.full(largest + 1, scenes is None)
         if scenes is not None:
             wanted[scenes[scenes <= largest]] = True
         wanted[not_scenes[not_scenes <= largest]] = False
-        allowed: NDArray[np.bool_] = wanted[self._scenes]
+        allowed: NDArray[np.bool_] = wanted[of_slots]
         if min_score is not None:
-            allowed &= self._scores >= np.float32(min_score)
-        allowed[not_rows[not_rows < len(allowed)]] = False
+            allowed &= self._scores[: self._slots] >= np.float32(min_score)
+        allowed[self._slots_of(not_rows)] = False
         return allowed
 
+    def _slots_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slots of those rows that were ever added."""
+        used = self._rows[: self._slots]
+        slots: NDArray[np.int64] = np.searchsorted(used, rows)
+        inside = slots < self._slots
+        inside[inside] = used[slots[inside]] == rows[inside]
+        return slots[inside]
+
     def _grow(self, length: int) -> None:
-        if length > len(self._scenes):
-            more = max(length, 2 * len(self._scenes)) - len(self._scenes)
+        if length > len(self._rows):
+            more = max(length, 2 * len(self._rows)) - len(self._rows)
+            self._rows = np.concatenate([self._rows, np.zeros(more, np.int64)])
             self._scenes = np.concatenate([self._scenes, np.zeros(more, np.int64)])
             self._scores = np.concatenate([self._scores, np.zeros(more, np.float32)])

@@ -13,11 +13,15 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Originals:
-    """A directory of files named by the SHA-256 of their content."""
+    """A directory of files named by the SHA-256 of their content.
+
+    A file is written once and never changed, so that a snapshot may hold a link to it.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
-        self._directory = directory
+        self.directory = directory
+        self._kept_back: set[str] | None = None
 
     def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
         """Store a file whole or not at all.
@@ -26,6 +30,8 @@ class Originals:
             StorageFullError: there is no space; nothing was stored.
             GalleryError: it cannot be written; nothing was stored.
         """
+        if self._kept_back is not None:
+            self._kept_back.discard(sha256)
         target = self._path(sha256)
         incoming = target.with_suffix(".new")
         try:
@@ -37,7 +43,7 @@ class Originals:
             on_step("synced")
             incoming.replace(target)
             on_step("renamed")
-            sync_directory(self._directory)
+            sync_directory(self.directory)
         except OSError as error:
             incoming.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -58,22 +64,36 @@ class Originals:
         return content
 
     def remove(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+        """Delete a file, if it is there; between keep_back and let_go, at the latter."""
+        if self._kept_back is not None:
+            self._kept_back.add(sha256)
+        else:
+            self._path(sha256).unlink(missing_ok=True)
+
+    def keep_back(self) -> None:
+        """From here on, files stay where they are. The caller keeps this apart from changes."""
+        self._kept_back = set()
+
+    def let_go(self) -> None:
+        """Delete what was removed meanwhile and did not come back."""
+        kept, self._kept_back = self._kept_back or set(), None
+        for sha256 in kept:
+            self.remove(sha256)
 
     def stored(self) -> set[str]:
         """The SHA-256 of every file that is there whole."""
-        return {entry.name for entry in os.scandir(self._directory) if _NAME.fullmatch(entry.name)}
+        return {entry.name for entry in os.scandir(self.directory) if _NAME.fullmatch(entry.name)}
 
     def sweep(self, wanted: set[str]) -> None:
         """Remove what a crash left: half files, and whole ones that nobody wants."""
-        for path in self._directory.glob("*.new"):
+        for path in self.directory.glob("*.new"):
             if _NAME.fullmatch(path.stem):
                 path.unlink()
         for sha256 in self.stored() - wanted:
             self.remove(sha256)
 
     def _path(self, sha256: str) -> Path:
-        return self._directory / sha256
+        return self.directory / sha256
 
 
 def sync_directory(directory: Path) -> None:

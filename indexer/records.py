@@ -204,3 +204,33 @@ class GalleryStats:
     model_name: str
     model_fingerprint: str
     format: int
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """How much the index in memory and the database hold, and how much of it is unused.
+
+    Attributes:
+        rows: detections that the index holds.
+        gone: places in it of detections that are gone.
+        index_bytes, database_bytes: all, unused or not; of the database without its log.
+        database_free_bytes: of the database, what nothing needs.
+        compacted_at: when it was last compacted; None when that was never, or before the audit
+            trail begins.
+    """
+
+    rows: int
+    gone: int
+    index_bytes: int
+    database_bytes: int
+    database_free_bytes: int
+    compacted_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction freed: places of the index, bytes of memory and of disk."""
+
+    gone: int
+    index_bytes: int
+    database_bytes: int

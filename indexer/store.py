@@ -6,15 +6,17 @@ ends. Writing is one at a time: who comes second waits.
 
 import json
 import shutil
+import sqlite3
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from indexer import audit
 from indexer.errors import (
     ExternalIdConflictError,
     GalleryDamagedError,
@@ -64,11 +67,13 @@ from indexer.tables import (
     scenes,
     vectors,
 )
+from indexer.times import microseconds, time_of
 from models.detections import Detections
 from models.evaluation.calibration import Calibration
 
+DATABASE = "gallery.sqlite3"
 CHUNK = 5_000  # values in one IN (…), rows in one fetch; SQLite allows 32,766 values
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CHECKPOINT_WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -128,6 +133,69 @@ class Store:
         """
         with self._writing, _translated(self.path), self._writer.begin() as connection:
             yield Change(connection)
+
+    @contextmanager
+    def frozen(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own, in a read transaction that shows what is committed now."""
+        with (
+            _translated(self.path),
+            closing(
+                sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            ) as connection,
+        ):
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM alembic_version")
+            yield connection
+
+    def vacuum(self) -> None:
+        """Write the database anew, without what was deleted, and empty the log.
+
+        Needs twice the space of the database for a while, and as much for a temporary file. Changes
+        wait; reading goes on.
+
+        Raises:
+            StorageFullError: there is no space; nothing was changed.
+        """
+        with self._alone() as connection:
+            connection.execute("VACUUM")
+        self.empty_log()
+
+    def empty_log(self) -> None:
+        """Fold the write-ahead log into the database, and cut it to nothing.
+
+        Waits for reads that began before it; changes wait for it.
+
+        Raises:
+            GalleryError: a read went on for longer than CHECKPOINT_WAIT_S.
+        """
+        ends_at = time.monotonic() + CHECKPOINT_WAIT_S
+        while True:
+            with self._alone() as connection:
+                (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+            if time.monotonic() > ends_at:
+                raise GalleryError(f"the log of {self.path} is being read without an end")
+
+    def space(self) -> tuple[int, int]:
+        """Bytes of the database, its log left out, and how many of them nothing needs."""
+        with self._reader.connect() as connection:
+            size, pages, free = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0)
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+        return pages * size, free * size
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, outside of a transaction."""
+        with self._writing, _translated(self.path):
+            pooled = self._writer.raw_connection()
+            try:
+                yield cast(sqlite3.Connection, pooled.driver_connection)
+            finally:
+                pooled.close()
 
     @property
     def nbytes(self) -> int:
@@ -237,6 +305,14 @@ class Snapshot:
         row = self._connection.execute(statement).first()
         return None if row is None else _stored_detection(row)
 
+    def detections(self, ids: Collection[str]) -> list[StoredDetection]:
+        """Detections by id; those that are gone are left out."""
+        found: list[StoredDetection] = []
+        for chunk in _chunks(ids):
+            asked = _DETECTIONS.where(detections.c.id.in_(chunk)).order_by(detections.c.row)
+            found += [_stored_detection(row) for row in self._connection.execute(asked)]
+        return found
+
     def embedding(self, id: str) -> NDArray[np.float32] | None:
         """The unit embedding [D] of a detection; None when there is no such detection.
 
@@ -250,13 +326,14 @@ class Snapshot:
         return embedding
 
     def people(self, rows: Collection[int]) -> Iterator[People]:
-        """Detections by row, in any order; those that are gone are left out.
+        """Detections by row; those that are gone are left out. When rows rise, so do they.
 
         Raises:
             GalleryDamagedError: when one is not what was written.
         """
         for chunk in _chunks(rows):
-            found = self._connection.execute(_PEOPLE.where(detections.c.row.in_(chunk))).all()
+            asked = _PEOPLE.where(detections.c.row.in_(chunk)).order_by(detections.c.row)
+            found = self._connection.execute(asked).all()
             if found:
                 yield _people(found)
 
@@ -292,6 +369,11 @@ class Snapshot:
             some = self._connection.execute(every.where(labels.c.row.in_(chunk)))
             found |= {row.row: row.label for row in some}
         return found
+
+    def detections_labelled(self, label: str) -> list[StoredDetection]:
+        """Detections that people say are this one."""
+        asked = _DETECTIONS.where(labels.c.label == label).order_by(detections.c.row)
+        return [_stored_detection(row) for row in self._connection.execute(asked)]
 
     def calibrations(self, fingerprint: str, limit: int) -> list[StoredCalibration]:
         """Those made with a model, newest first."""
@@ -378,7 +460,7 @@ class Change(Snapshot):
         (number,) = inserted.inserted_primary_key or (0,)
         self._set_tags(number, scene.tags)
         rows = self._add_people(number, people)
-        self._record("scene_added", id)
+        self._record("scene_added", id, detections=len(rows))
         return id, number, rows
 
     def patch(self, id: str, changed: Mapping[str, object]) -> bool:
@@ -413,11 +495,14 @@ class Change(Snapshot):
             self._check_external_id(changed["external_id"], number=number)
         if values:
             self._connection.execute(update(scenes).where(scenes.c.number == number).values(values))
-        self._record("scene_changed", id)
+        self._record("scene_changed", id, fields=sorted(changed))
         return True
 
-    def remove(self, id: str) -> tuple[str, NDArray[np.int64]] | None:
+    def remove(self, id: str, **details: object) -> tuple[str, NDArray[np.int64]] | None:
         """Delete a scene and who is in it.
+
+        Args:
+            details: for the audit trail.
 
         Returns:
             The sha256 of its content and the rows of its detections; None when there is no such
@@ -430,15 +515,19 @@ class Change(Snapshot):
             return None
         rows = self._rows(row.number)
         self._connection.execute(delete(scenes).where(scenes.c.number == row.number))
-        self._record("scene_removed", id)
+        self._record("scene_removed", id, **details)
         return row.sha256, rows
 
-    def remove_detection(self, id: str) -> int | None:
-        """Delete one detection; its row, or None when there is no such detection."""
+    def remove_detection(self, id: str, **details: object) -> int | None:
+        """Delete one detection; its row, or None when there is no such detection.
+
+        Args:
+            details: for the audit trail.
+        """
         row = self._connection.scalar(select(detections.c.row).where(detections.c.id == id))
         if row is not None:
             self._connection.execute(delete(detections).where(detections.c.row == row))
-            self._record("detection_removed", id)
+            self._record("detection_removed", id, **details)
         return row
 
     def set_label(self, id: str, label: str) -> bool:
@@ -532,10 +621,12 @@ class Change(Snapshot):
         found = self._connection.scalars(statement.order_by(detections.c.row))
         return np.fromiter(found, np.int64)
 
-    def _record(self, kind: str, subject: str) -> None:
+    def _record(self, kind: str, subject: str, **details: object) -> None:
+        """Number a change, and enter it into the audit trail."""
         self._connection.execute(
             insert(changes).values(kind=kind, subject=subject, at=_microseconds(datetime.now(UTC)))
         )
+        audit.record(self._connection, kind, subject, details)
 
 
 _DETECTIONS = (
@@ -584,7 +675,7 @@ def _stored_calibration(row: Any) -> StoredCalibration:
         id=row.id,
         model_fingerprint=row.model_fingerprint,
         labels_sha256=row.labels_sha256,
-        created_at=_time(row.created_at),
+        created_at=time_of(row.created_at),
         content=Calibration.from_json(json.loads(row.content)),
     )
 
@@ -599,8 +690,8 @@ def _stored_scene(row: Any, tags: Sequence[str], people: Sequence[StoredDetectio
         orientation=row.orientation,
         external_id=row.external_id,
         camera_id=row.camera_id,
-        captured_at=None if row.captured_at is None else _time(row.captured_at),
-        created_at=_time(row.created_at),
+        captured_at=None if row.captured_at is None else time_of(row.captured_at),
+        created_at=time_of(row.created_at),
         tags=tuple(tags),
         attributes=json.loads(row.attributes),
         detections=tuple(people),
@@ -636,15 +727,7 @@ def _with_tags(tags: Sequence[str]) -> Any:
 
 
 def _microseconds(time: datetime | None) -> int | None:
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise ValueError("expected a time with a time zone")
-    return (time - EPOCH) // timedelta(microseconds=1)
-
-
-def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)
+    return None if time is None else microseconds(time)
 
 
 def _chunks(values: Collection[T]) -> Iterator[list[T]]:
@@ -706,15 +789,16 @@ def _translated(path: Path) -> Iterator[None]:
     """SQLite's failures as ours."""
     try:
         yield
-    except DBAPIError as error:
-        name = getattr(error.orig, "sqlite_errorname", "")
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        name = getattr(cause, "sqlite_errorname", "")
         full = name == "SQLITE_FULL" or (
             name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 2**20
         )
         if full:
             raise StorageFullError(f"no space is left for {path}") from error
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise GalleryDamagedError(f"{path} is damaged: {error.orig}") from error
+            raise GalleryDamagedError(f"{path} is damaged: {cause}") from error
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
-            raise GalleryError(f"cannot use {path}: {error.orig}") from error
+            raise GalleryError(f"cannot use {path}: {cause}") from error
         raise

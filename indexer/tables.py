@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-FORMAT = 3  # the number of the newest migration, which is also its revision: 0003
+FORMAT = 4  # the number of the newest migration, which is also its revision: 0004
 
 metadata = MetaData()
 
@@ -168,4 +168,28 @@ calibrations = Table(  # what a score is worth, measured on labels
     Column("created_at", Integer, nullable=False),
     Column("content", String, nullable=False),  # models.evaluation.calibration, as JSON
     Index("calibrations_by_model", "model_fingerprint", "id"),
+)
+
+audit = Table(  # who did what; written in the transaction of what it tells of
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Integer, nullable=False),
+    Column("key", String),  # the name of the API key; none was asked for where it is absent
+    Column("action", String, nullable=False),
+    Column("subject", String),
+    Column("details", String, nullable=False),  # a JSON object: ids, names of fields, counts
+    Index("audit_by_subject", "subject"),
+    sqlite_autoincrement=True,
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("accepted_at", Integer, nullable=False),
+    Column("completed_at", Integer),
+    Column("key", String),
+    Column("pending", String),  # a JSON object: what to erase; absent once nothing of it is left
+    Column("receipt", String, nullable=False),  # a JSON object
 )

@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import evaluation_routes, job_routes, routes, system
+from service import evaluation_routes, job_routes, keep_routes, routes, system
 from service.edge import Edge, logger
 from service.errors import (
     PROBLEMS,
@@ -27,6 +27,7 @@ from service.errors import (
 from service.job_kinds import KINDS
 from service.job_schemas import ImportLine
 from service.jobs import JobKind
+from service.keep_schemas import ErasureRequest
 from service.metrics import Metrics
 from service.parts import open_parts, service_version
 from service.schemas import DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest
@@ -76,6 +77,7 @@ def create_app(
     app.include_router(routes.router)
     app.include_router(job_routes.router)
     app.include_router(evaluation_routes.router)
+    app.include_router(keep_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,
@@ -144,6 +146,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             (model, "validation")
             for model in (
                 DeleteImages,
+                ErasureRequest,
                 ImageMetadata,
                 ImportLine,
                 MetadataPatch,

@@ -5,6 +5,7 @@ from typing import Any, cast
 from fastapi import Request
 from fastapi.routing import APIRoute
 
+from indexer.audit import act_as
 from service.errors import RequestError
 from service.settings import SCOPES, ApiKey, find_key
 
@@ -19,14 +20,18 @@ def route_scope(scope: str) -> dict[str, Any]:
     return {SCOPE_FIELD: scope, "security": security}
 
 
-def authorize(request: Request) -> None:
+async def authorize(request: Request) -> None:
     """Let a request pass when its key allows the route's scope; runs before anything is read.
+
+    What the request does is entered into the audit trail under the key's name. (This is async so
+    that the name is set in the request's own context.)
 
     Raises:
         RequestError: unauthenticated or insufficient_scope.
     """
     route = cast(APIRoute, request.scope["route"])
     check_scope(request, (route.openapi_extra or {})[SCOPE_FIELD])
+    act_as(key_name(request))
 
 
 def check_scope(request: Request, scope: str) -> None:

@@ -82,6 +82,21 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Imports are not set up",
         "Start the service with PERSON_SEARCH_IMPORT_DIR, or upload the images.",
     ),
+    "snapshot_busy": ProblemKind(
+        409,
+        "Snapshots are being changed",
+        "Try again when the other snapshot is made, or deleted.",
+        retryable=True,
+        told=False,
+    ),
+    "erasure_changed": ProblemKind(
+        409,
+        "What would be erased has changed",
+        "Nothing was erased. Look at a new preview, and execute that.",
+    ),
+    "erasure_token": ProblemKind(
+        410, "Preview cannot be executed", "Ask for a new one, and execute it within 15 minutes."
+    ),
     "precondition_failed": ProblemKind(
         412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from service.evaluations import evaluate_gallery
 from service.import_jobs import add_from_directory, add_uploads
 from service.jobs import JobKind
+from service.keep_jobs import compact, finish_erasure, make_snapshot
 
 KINDS: Mapping[str, JobKind] = {
     "ingest": add_uploads,
     "import": add_from_directory,
     "evaluate": evaluate_gallery,
+    "snapshot": make_snapshot,
+    "erase": finish_erasure,
+    "compact": compact,
 }

@@ -22,6 +22,7 @@ async def accept(
     arguments: Mapping[str, Any],
     *,
     files: Mapping[str, BinaryIO] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Answer:
     """Queue a job for a request.
 
@@ -29,6 +30,7 @@ async def accept(
         asked: the answer is kept under this Idempotency-Key, in the transaction of the job.
         arguments: JSON.
         files: by name, spooled for the job.
+        more: what the answer says besides.
 
     Raises:
         TooManyJobsError, StorageFullError, GalleryError: there is no job.
@@ -36,7 +38,7 @@ async def accept(
     job_id = new_id("job_")
     answer = Answer(
         202,
-        AcceptedJob(job_id=job_id, state="queued").model_dump(mode="json"),
+        AcceptedJob(job_id=job_id, state="queued").model_dump(mode="json") | dict(more or {}),
         {"Location": f"/jobs/{job_id}"},
         kept=True,
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from indexer.audit import acting_as
 from indexer.errors import StorageFullError
 from indexer.ids import new_id
 from indexer.job_store import MAX_ERRORS, JobError, JobRecord, JobStore
@@ -312,7 +313,8 @@ class JobRunner:
                     "job_abandoned", f"The service ended {record.deaths} times while it ran."
                 )
             context.check()
-            result, state = self._kinds[record.kind](context), "succeeded"
+            with acting_as(record.key):
+                result, state = self._kinds[record.kind](context), "succeeded"
         except JobStoppedError as stopped:
             if not stopped.cancelled:
                 self._store.release(record.id, lease)

@@ -47,6 +47,12 @@ class Metrics:
             "person_search_problems_total", "Problems by code.", ("code",), registry=self.registry
         )
 
+        self.expired = Counter(
+            "person_search_expired_images_total",
+            "Images deleted because they were older than their camera's retention.",
+            registry=self.registry,
+        )
+
     def observe(self, *, method: str, route: str | None, status: int, seconds: float) -> None:
         """Count one request; route is its template, None when no route matched."""
         name = route or UNMATCHED

@@ -14,8 +14,10 @@ import numpy as np
 from indexer.errors import StorageFullError
 from indexer.gallery import Gallery
 from models.detector import DEFAULT_MODEL, Detector, OnnxDetector
+from service.erasing import Previews
 from service.idempotency import RunningRequests
 from service.jobs import JobKind, JobRunner
+from service.keeper import Keeper
 from service.metrics import Metrics
 from service.search import PersonSearch
 from service.settings import ApiKey, Settings, SettingsError
@@ -37,6 +39,7 @@ class Parts:
         patching: held while an image's metadata is compared and changed.
         decoding: bounds how many pictures are decoded at once outside the worker.
         requests: those with an Idempotency-Key that are being answered.
+        previews: of erasures, that may be executed.
     """
 
     settings: Settings
@@ -46,6 +49,7 @@ class Parts:
     worker: Worker
     search: PersonSearch
     jobs: JobRunner
+    keeper: Keeper
     metrics: Metrics
     started_at: float = field(default_factory=time.monotonic)
     patching: threading.Lock = field(default_factory=threading.Lock)
@@ -53,6 +57,7 @@ class Parts:
         default_factory=lambda: threading.Semaphore(DECODED_AT_ONCE)
     )
     requests: RunningRequests = field(default_factory=RunningRequests)
+    previews: Previews = field(default_factory=Previews)
 
     @property
     def index(self) -> dict[str, str]:
@@ -142,6 +147,7 @@ def open_parts(
         # The model that ships moves with the package; only another one is remembered by its path.
         model_path=None if settings.model == DEFAULT_MODEL else settings.model,
         engine=settings.engine,
+        snapshots=settings.snapshot_dir,
     ) as gallery:
         worker = Worker(search_max=settings.search_queue_max, ingest_max=settings.ingest_queue_max)
         try:
@@ -155,15 +161,20 @@ def open_parts(
                 most_waiting=settings.job_queue_max,
                 drain_s=settings.drain_s,
             )
-            parts = Parts(settings, keys, detector, gallery, worker, search, jobs, metrics)
+            keeper = Keeper(
+                gallery, metrics, retention=settings.retention, audit_days=settings.audit_days
+            )
+            parts = Parts(settings, keys, detector, gallery, worker, search, jobs, keeper, metrics)
             metrics.watch(parts.gauges)
             logger.info("ready: model %s, %d images", card.name, gallery.count())
             logger.info("terms of model %s: %s", card.name, card.terms)
             jobs.start(parts)
+            keeper.start()
             try:
                 yield parts
             finally:
                 jobs.close()
+                keeper.close(settings.drain_s)
         finally:
             worker.close()
 

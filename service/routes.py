@@ -462,6 +462,7 @@ def get_content(
         check_scope(request, "admin")
         scene = parts.gallery.get(image_id)
         content = parts.gallery.content(image_id)
+        parts.gallery.note("original_read", image_id)
         media = MEDIA_TYPES.get(scene.format, "application/octet-stream")
         return Response(content, media_type=media, headers=PICTURE_HEADERS)
     return _picture(parts, image_id, upright_jpeg)
@@ -515,6 +516,7 @@ def get_crop(detection_id: str, parts: PartsOf) -> Response:
 def get_embedding(detection_id: str, parts: PartsOf) -> Any:
     """Unit length; comparable only with embeddings of the same model."""
     embedding = parts.gallery.embedding(detection_id).tolist()
+    parts.gallery.note("embedding_read", detection_id)
     return Embedding(detection_id=detection_id, embedding=embedding, **parts.index)
 
 

@@ -28,7 +28,8 @@ LEAST_RATE = 1e-9  # no labels support a smaller one
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
-def _utc_text(value: datetime) -> str:
+def utc_text(value: datetime) -> str:
+    """RFC 3339, in UTC."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -39,7 +40,7 @@ def _in_range(value: datetime) -> datetime:
         raise ValueError("the time lies outside the years 1 to 9999 in UTC") from None
 
 
-Time = Annotated[AwareDatetime, AfterValidator(_in_range), PlainSerializer(_utc_text)]
+Time = Annotated[AwareDatetime, AfterValidator(_in_range), PlainSerializer(utc_text)]
 ExternalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/-]{1,255}$")]
 CameraId = Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=255)]
 Tag = Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=64)]

@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from indexer.retention import parse_retention
 from models.detector import DEFAULT_MODEL, model_directory
 from models.errors import PersonSearchError
 from models.image import ImageLimits
@@ -69,6 +70,16 @@ class Settings(BaseSettings):
     import_dir: Path | None = Field(
         None, description="Directory whose files imports may name; it is only read."
     )
+    snapshot_dir: Path | None = Field(
+        None, description="Where snapshots are kept; by default snapshots, in the data directory."
+    )
+    retention_days: str = Field(
+        "",
+        description="Days that images are kept, by camera: `gate=30,*=365`; * is every other one.",
+    )
+    audit_days: int = Field(
+        0, ge=0, le=36_500, description="Days that the audit trail is kept; 0 is for ever."
+    )
 
     api_keys: SecretStr | None = Field(
         None, description="`name:scopes:secret`, comma between keys, plus between scopes."
@@ -106,6 +117,12 @@ class Settings(BaseSettings):
     def _model_by_name(cls, value: Path) -> Path:
         return model_directory(value)
 
+    @field_validator("retention_days", mode="after")
+    @classmethod
+    def _retention_is_readable(cls, value: str) -> str:
+        parse_retention(value)
+        return value
+
     @field_validator("api_keys", mode="after")
     @classmethod
     def _keys_are_readable(cls, value: SecretStr | None) -> SecretStr | None:
@@ -128,6 +145,11 @@ class Settings(BaseSettings):
             max_side=self.image_max_side_px,
             min_side=self.image_min_side_px,
         )
+
+    @property
+    def retention(self) -> dict[str, int]:
+        """Days that images are kept, by camera; "*" is every other one."""
+        return parse_retention(self.retention_days)
 
     @property
     def is_loopback(self) -> bool:

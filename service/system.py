@@ -56,6 +56,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
         "version": service_version(),
         "uptime_s": round(time.monotonic() - parts.started_at, 1),
         "checks": checks,
+        "retention": parts.keeper.state(),
     }
 
 

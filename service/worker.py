@@ -11,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from service.errors import DeadlineError, OverloadedError, ShuttingDownError
@@ -78,7 +80,7 @@ class Worker:
         return waiting.result()
 
     def submit(self, lane: Lane, work: Callable[[], T]) -> "Future[Done[T]]":
-        """Queue a piece of work.
+        """Queue a piece of work; it runs in the caller's context.
 
         Raises:
             OverloadedError, ShuttingDownError: as `run` does.
@@ -89,7 +91,8 @@ class Worker:
                 raise ShuttingDownError("The service is shutting down.")
             if len(self._lanes[lane]) >= self._max[lane]:
                 raise OverloadedError(f"{self._max[lane]} requests are waiting already.")
-            self._lanes[lane].append(_Job(work, future, time.monotonic()))
+            within = partial(copy_context().run, work)
+            self._lanes[lane].append(_Job(within, future, time.monotonic()))
             self._changed.notify()
         return future
 

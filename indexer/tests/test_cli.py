@@ -119,6 +119,66 @@ def test_rebuild_says_what_it_read(run, photos):
     assert run("rebuild")[:2] == (0, "rebuilt the index: 6 people in 3 scenes\n")
 
 
+def test_a_snapshot_is_made_listed_and_restored(run, photos, tmp_path):
+    run("add", photos)
+    code, out, _ = run("snapshot")
+    path = out.split(": ")[0]
+    assert (code, "6 people in 3 scenes" in out) == (0, True)
+    run("remove", "1.png")
+    (photos / "3.png").write_bytes(picture(3))
+    run("add", photos / "3.png")
+
+    assert run("snapshots")[1].startswith(path)
+    assert run("restore", Path(path).name)[0] == 0
+
+    with Gallery.reopen(tmp_path / "gallery") as gallery:
+        assert {scene.external_id for scene in gallery.scenes().scenes} == {
+            "0.png",
+            "1.png",
+            "2.png",
+        }
+        assert gallery.trail(limit=1)[0].key == "(command line)"
+
+
+def test_snapshots_may_lie_elsewhere(run, photos, tmp_path):
+    run("add", photos)
+    run("snapshot", "--snapshots", tmp_path / "s")
+
+    (path,) = (tmp_path / "s").glob("snap_*")
+    assert run("snapshots")[1] == ""
+    assert str(path) in run("snapshots", "--snapshots", tmp_path / "s")[1]
+    assert run("restore", path)[:2] == (0, f"restored {path.name}: 6 people in 3 scenes\n")
+
+
+def test_a_snapshot_names_the_originals_that_are_lost(run, photos, tmp_path):
+    run("add", photos)
+    lost = min((tmp_path / "gallery" / "originals").iterdir())
+    lost.unlink()
+
+    code, _, err = run("snapshot")
+
+    assert code == 1
+    assert f"failed: the original {lost.name}" in err
+
+
+def test_a_damaged_snapshot_is_one_line_and_the_gallery_stays(run, photos):
+    run("add", photos)
+    path = Path(run("snapshot")[1].split(": ")[0])
+    (path / "gallery.sqlite3").write_bytes(b"")
+
+    code, _, err = run("restore", path)
+
+    assert code == 2
+    assert err == f"error: {path / 'gallery.sqlite3'} is not what was written\n"
+    assert "scenes: 3" in run("stats")[1]
+
+
+def test_compact_says_what_it_freed(run, photos):
+    run("add", photos)
+
+    assert run("compact")[:2] == (0, "compacted: the database is 0 bytes smaller\n")
+
+
 def test_the_model_asked_for_is_remembered_and_used_again(run, photos, tmp_path):
     run("add", photos, "--model", tmp_path / "mine", "--threads", 2)
     run("search", photos / "1.png")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.__main__ import COMMANDS
 from service.app import create_app
 from service.settings import Settings
 from service.train.config import TrainConfig
@@ -29,10 +30,23 @@ def test_every_route_is_in_the_readme(readme, path):
 
 
 @pytest.mark.parametrize(
-    "command", ["python -m service", "python -m service.bench", "python -m indexer", "make demo"]
+    "command",
+    [
+        "python -m service",
+        "python -m service.bench",
+        "python -m service.restore",
+        "python -m indexer",
+        "make demo",
+    ],
 )
 def test_every_command_is_in_the_readme(readme, command):
     assert command in readme
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_of_the_indexer_is_in_the_readme(readme, command):
+    lines = [line for line in readme.splitlines() if "python -m indexer" in line]
+    assert any(command in line for line in lines)
 
 
 @pytest.fixture(scope="module")

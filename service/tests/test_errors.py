@@ -30,7 +30,8 @@ def test_every_problem_has_a_fitting_status_and_says_what_to_do():
         assert 400 <= kind.status < 600, code
         assert kind.title, code
         assert kind.help.endswith("."), code
-        assert kind.retryable <= (kind.status >= 500 or code == "idempotency_in_progress"), code
+        soon_over = code in ("idempotency_in_progress", "snapshot_busy")
+        assert kind.retryable <= (kind.status >= 500 or soon_over), code
 
 
 def test_a_problem_tells_what_a_caller_can_use():

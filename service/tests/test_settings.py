@@ -106,3 +106,10 @@ def test_a_model_that_ships_goes_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "nae-lite").mkdir()
     assert Settings(model="nae-lite").model == Path("nae-lite")
     assert Settings(model="somewhere/nae-lite").model == Path("somewhere/nae-lite")
+
+
+def test_retention_is_read_by_camera_and_nonsense_is_told():
+    assert Settings().retention == {}
+    assert Settings(retention_days="gate=30,*=365").retention == {"gate": 30, "*": 365}
+    with pytest.raises(ValidationError, match="whole days from 1 to 36500 for 'gate'"):
+        Settings(retention_days="gate=soon")
