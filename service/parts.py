@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from indexer.errors import StorageFullError
 from indexer.gallery import Gallery
+from indexer.records import GalleryStats
 from models.detector import DEFAULT_MODEL, Detector, OnnxDetector
 from service.erasing import Previews
 from service.idempotency import RunningRequests
@@ -26,6 +27,7 @@ from service.worker import Lane, Worker
 
 DECODED_AT_ONCE = 2
 DISK_FLOOR_SHARE = 0.05
+INDEX_WAIT_S = 1.0
 WARM_UP_SIZES = ((480, 640), (640, 480))
 
 logger = logging.getLogger("service")
@@ -85,18 +87,32 @@ class Parts:
 
     def checks(self) -> dict[str, dict[str, object]]:
         """What readiness depends on, each with "ok"."""
-        stats = self.gallery.stats()
+        stats = self._stats_with_index()
         free, floor = self.free_disk()
         return {
             "model": {"ok": self.worker.alive, "name": self.detector.card.name},
             "index": {
-                "ok": stats.index_change == stats.last_change,
+                "ok": stats.index_change >= stats.last_change,
                 "done": stats.index_change,
                 "total": stats.last_change,
             },
             "jobs": {"ok": self.jobs.alive, "waiting": self.gallery.jobs.waiting()},
             "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
         }
+
+    def _stats_with_index(self) -> GalleryStats:
+        """Counts as of now, and how far the index has come of that a moment later.
+
+        Every change is committed first and indexed next. An index is behind when it does not get
+        there; while images are added it is always on its way.
+        """
+        stats = self.gallery.stats()
+        ends = time.monotonic() + INDEX_WAIT_S
+        now = stats
+        while now.index_change < stats.last_change and time.monotonic() < ends:
+            time.sleep(0.005)
+            now = self.gallery.stats()
+        return replace(stats, index_change=now.index_change)
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Numbers of the moment, for /metrics."""
