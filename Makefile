@@ -4,11 +4,12 @@ BIN := .venv/bin
 SCENES ?=
 ARGS ?=
 
-.PHONY: help demo test check serve bench clean
+.PHONY: help demo test soak check serve bench clean
 help:
 	@echo "make demo [SCENES=DIR]  index scenes, search for a person, draw the answer"
 	@echo "make serve              the HTTP service on http://127.0.0.1:8000"
 	@echo "make test [ARGS=...]    all tests"
+	@echo "make soak               the same proofs at larger figures; hours"
 	@echo "make check              format, lint, types, layers"
 	@echo "make bench              speed of the model, the gallery and the service"
 
@@ -32,6 +33,9 @@ serve: .venv/serve
 
 test: .venv/develop
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: .venv/develop
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 check: .venv/develop
 	$(BIN)/ruff format --check .
