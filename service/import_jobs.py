@@ -11,12 +11,14 @@ from typing import Any
 from indexer.errors import ExternalIdConflictError, GalleryError, StorageFullError
 from indexer.ingest import index_scene
 from indexer.records import AddResult
+from models.detector import Detector
 from models.errors import PersonSearchError
 from service.edge import logger
 from service.errors import AllItemsFailedError, RequestError
 from service.import_files import read_inside
 from service.job_schemas import ImportLine
 from service.jobs import JobContext
+from service.parts import Parts
 from service.schemas import ImageMetadata
 from service.uploads import check_metadata_size, parse_json
 
@@ -97,6 +99,21 @@ def imports_off() -> RequestError:
     return RequestError("imports_off", "The service was started without an import directory.")
 
 
+def add_image(parts: Parts, content: bytes, about: ImageMetadata, detector: Detector) -> AddResult:
+    """A picture and what its sender says of it into the gallery; raises as index_scene does."""
+    return index_scene(
+        content,
+        detector,
+        parts.gallery,
+        limits=parts.settings.image_limits,
+        external_id=about.external_id,
+        camera_id=about.camera_id,
+        captured_at=about.captured_at,
+        tags=tuple(about.tags),
+        attributes=about.attributes,
+    )
+
+
 def _add_all(
     context: JobContext,
     items: Iterable[Item],
@@ -147,17 +164,7 @@ def _add(context: JobContext, item: Item) -> AddResult:
     content = item.read()
 
     def add() -> AddResult:
-        return index_scene(
-            content,
-            parts.detector,
-            parts.gallery,
-            limits=parts.settings.image_limits,
-            external_id=about.external_id,
-            camera_id=about.camera_id,
-            captured_at=about.captured_at,
-            tags=tuple(about.tags),
-            attributes=about.attributes,
-        )
+        return add_image(parts, content, about, parts.detector)
 
     while True:
         try:

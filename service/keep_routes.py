@@ -61,10 +61,7 @@ from service.routes import (
 from service.schemas import SearchRequest
 from service.uploads import (
     deadline_of,
-    media_type,
-    parse_json,
-    read_form,
-    read_json,
+    read_form_or_json,
     refuse_unknown_parameters,
     while_connected,
 )
@@ -173,19 +170,12 @@ async def erase(request: Request, parts: PartsOf) -> Any:
     directory once the receipt says completed. Snapshots are left as they are; the receipt lists
     those that hold some of it."""
     deadline_s = deadline_of(request, parts.settings.search_deadline_s)
-    kind = media_type(request)
-    if kind == "application/json":
-        wanted = await read_json(request, ErasureRequest, deadline_s=deadline_s)
-        return await _erase(request, parts, wanted, [], deadline_s)
-    if kind != "multipart/form-data":
-        raise RequestError(
-            "unsupported_media_type", "Send application/json, or multipart/form-data with an image."
-        )
-    async with read_form(request, document="request", max_files=1, deadline_s=deadline_s) as form:
-        if form.document is None:
+    expected = "Send application/json, or multipart/form-data with an image."
+    async with read_form_or_json(
+        request, ErasureRequest, max_files=1, deadline_s=deadline_s, expected=expected
+    ) as (wanted, files):
+        if wanted is None:
             raise RequestError("validation_failed", "/request: say what is meant, as JSON.")
-        wanted = await anyio.to_thread.run_sync(parse_json, ErasureRequest, form.document)
-        files = [upload.file for upload in form.images]
         return await _erase(request, parts, wanted, files, deadline_s)
 
 

@@ -12,7 +12,6 @@ from starlette.datastructures import UploadFile
 
 from indexer.errors import SceneNotFoundError
 from indexer.ids import new_id
-from indexer.ingest import index_scene
 from indexer.records import StoredDetection, StoredScene
 from models.detector import Detector
 from models.errors import ImageTooLargeError, PersonSearchError
@@ -27,7 +26,7 @@ from service.errors import (
     problem,
 )
 from service.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, digest_of, fingerprint_of
-from service.import_jobs import spooled_name
+from service.import_jobs import add_image, spooled_name
 from service.job_requests import accept
 from service.job_schemas import AcceptedJob
 from service.parts import Parts
@@ -66,9 +65,9 @@ from service.uploads import (
     check,
     check_metadata_size,
     deadline_of,
-    media_type,
     parse_json,
     read_form,
+    read_form_or_json,
     read_json,
     refuse_unknown_parameters,
     while_connected,
@@ -266,17 +265,7 @@ async def _add_one(
     done = await run_in_lane(
         parts,
         Lane.INGEST,
-        lambda: index_scene(
-            upload.file.read(),
-            detector,
-            parts.gallery,
-            limits=parts.settings.image_limits,
-            external_id=about.external_id,
-            camera_id=about.camera_id,
-            captured_at=about.captured_at,
-            tags=tuple(about.tags),
-            attributes=about.attributes,
-        ),
+        lambda: add_image(parts, upload.file.read(), about, detector),
         remaining_s,
     )
     added = done.value
@@ -589,25 +578,14 @@ async def search(request: Request, parts: PartsOf) -> Any:
     JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
     settings = parts.settings
     deadline_s = deadline_of(request, settings.search_deadline_s)
-    kind = media_type(request)
-    if kind == "application/json":
-        wanted = await read_json(request, SearchRequest, deadline_s=deadline_s)
-        return await _search(request, wanted, [], parts, deadline_s)
-    if kind != "multipart/form-data":
-        raise RequestError(
-            "unsupported_media_type", "Send multipart/form-data with an image, or application/json."
-        )
-    async with read_form(
+    async with read_form_or_json(
         request,
-        document="request",
+        SearchRequest,
         max_files=settings.search_max_queries,
         deadline_s=deadline_s,
-    ) as form:
-        wanted = SearchRequest()
-        if form.document is not None:
-            wanted = await anyio.to_thread.run_sync(parse_json, SearchRequest, form.document)
-        files = [upload.file for upload in form.images]
-        return await _search(request, wanted, files, parts, deadline_s)
+        expected="Send multipart/form-data with an image, or application/json.",
+    ) as (wanted, files):
+        return await _search(request, wanted or SearchRequest(), files, parts, deadline_s)
 
 
 async def _search(

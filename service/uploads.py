@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -153,6 +153,36 @@ async def read_body(request: Request, accepted: Sequence[str], *, deadline_s: fl
             return await request.body()
     except TimeoutError:
         raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+
+
+@asynccontextmanager
+async def read_form_or_json(
+    request: Request, kind: type[T], *, max_files: int, deadline_s: float, expected: str
+) -> AsyncIterator[tuple[T | None, list[BinaryIO]]]:
+    """Receive a JSON body, or a form with `image` files and the same JSON as its part `request`.
+
+    Args:
+        expected: what is said where neither comes.
+
+    Returns:
+        What the JSON says, None of a form without it; and the files, which go with the context.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    sent = media_type(request)
+    if sent == "application/json":
+        yield await read_json(request, kind, deadline_s=deadline_s), []
+        return
+    if sent != "multipart/form-data":
+        raise RequestError("unsupported_media_type", expected)
+    async with read_form(
+        request, document="request", max_files=max_files, deadline_s=deadline_s
+    ) as form:
+        wanted: T | None = None
+        if form.document is not None:
+            wanted = await anyio.to_thread.run_sync(parse_json, kind, form.document)
+        yield wanted, [upload.file for upload in form.images]
 
 
 def parse_json(kind: Any, body: bytes) -> Any:
