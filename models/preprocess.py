@@ -36,21 +36,23 @@ class PreparedImage:
 
     Attributes:
         pixels: [3, H, W] float32, normalized, zero in the padding; H and W fit the divisor.
-        size: height and width of the resized picture, without padding.
+        size: height and width of the whole resized picture, without padding.
         original_size: height and width of the picture as it came.
+        origin: x and y in the resized picture where pixels begin: not 0 where they are a window.
     """
 
     pixels: NDArray[np.float32]
     size: tuple[int, int]
     original_size: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
 
     def to_network(self, boxes: NDArray[np.floating]) -> Boxes:
-        """Boxes [N, 4] from pixels of the original picture to pixels of the resized one."""
-        return (boxes * self._scale()).astype(np.float32)
+        """Boxes [N, 4] from pixels of the original picture to those of the network's input."""
+        return (boxes * self._scale() - (self.origin * 2)).astype(np.float32)
 
     def to_original(self, boxes: NDArray[np.floating]) -> Boxes:
-        """Boxes [N, 4] from pixels of the resized picture to pixels of the original one."""
-        return (boxes / self._scale()).astype(np.float32)
+        """Boxes [N, 4] from pixels of the network's input to pixels of the original picture."""
+        return ((boxes + (self.origin * 2)) / self._scale()).astype(np.float32)
 
     def _scale(self) -> NDArray[np.float64]:
         height, width = (new / old for new, old in zip(self.size, self.original_size, strict=True))
@@ -71,6 +73,26 @@ def prepare(pixels: NDArray[np.uint8], rule: InputRule) -> PreparedImage:
     return prepare_at(pixels, resized_size(height, width, rule), rule)
 
 
+def prepare_around(
+    pixels: NDArray[np.uint8], box: NDArray[np.floating], rule: InputRule, *, margin: int
+) -> PreparedImage:
+    """The window around a box [4], and no less than margin pixels of input more on each side.
+
+    The window's pixels are those that the whole picture's input has there; it starts and ends at
+    multiples of the divisor, so that the network's strides fall as they do on the whole.
+    """
+    height, width = pixels.shape[:2]
+    size = resized_size(height, width, rule)
+    step = rule.size_divisor
+    scale = np.array([size[1] / width, size[0] / height] * 2)
+    x1, y1, x2, y2 = (box * scale + [-margin, -margin, margin, margin]) / step
+    (left, right), (top, bottom) = (
+        (max(0, math.floor(low)) * step, min(-(-side // step), math.ceil(high)) * step)
+        for low, high, side in ((x1, x2, size[1]), (y1, y2, size[0]))
+    )
+    return prepare_at(pixels, size, rule, window=(left, top, right, bottom))
+
+
 def prepare_crop(pixels: NDArray[np.uint8], rule: InputRule) -> PreparedImage:
     """The same for a bare crop of one person, who gets the height of people in scenes."""
     height, width = pixels.shape[:2]
@@ -80,18 +102,28 @@ def prepare_crop(pixels: NDArray[np.uint8], rule: InputRule) -> PreparedImage:
     )
 
 
-def prepare_at(pixels: NDArray[np.uint8], size: tuple[int, int], rule: InputRule) -> PreparedImage:
+def prepare_at(
+    pixels: NDArray[np.uint8],
+    size: tuple[int, int],
+    rule: InputRule,
+    *,
+    window: tuple[int, int, int, int] | None = None,
+) -> PreparedImage:
     """Normalize, resize to an exact height and width, and pad.
 
     Bilinear, half-pixel centres, no antialiasing: the published weights never saw the antialiasing
     of Pillow and most others. Every step is in float32 and in the reference's order; otherwise
     its boxes differ by 0.01 px.
+
+    Args:
+        window: x1 y1 x2 y2, multiples of the divisor: make only this part of it.
     """
     height, width = size
     step = rule.size_divisor
-    padded = np.zeros((3, -(-height // step) * step, -(-width // step) * step), np.float32)
-    rows, upper, lower, down = _taps(pixels.shape[0], height)
-    columns, left, right, along = _taps(pixels.shape[1], width)
+    x1, y1, x2, y2 = window or (0, 0, -(-width // step) * step, -(-height // step) * step)
+    padded = np.zeros((3, y2 - y1, x2 - x1), np.float32)
+    rows, upper, lower, down = _taps(pixels.shape[0], height, y1, min(y2, height))
+    columns, left, right, along = _taps(pixels.shape[1], width, x1, min(x2, width))
     used = pixels[rows][:, columns]
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     down = down[:, None]
@@ -99,22 +131,23 @@ def prepare_at(pixels: NDArray[np.uint8], size: tuple[int, int], rule: InputRule
         normalized = (levels - np.float32(rule.mean[channel])) / np.float32(rule.std[channel])
         plane = normalized[used[:, :, channel]]
         wide = plane[:, left] * (1 - along) + plane[:, right] * along
-        padded[channel, :height, :width] = wide[upper] * (1 - down) + wide[lower] * down
-    return PreparedImage(padded, size, (int(pixels.shape[0]), int(pixels.shape[1])))
+        made = wide[upper] * (1 - down) + wide[lower] * down
+        padded[channel, : len(upper), : len(left)] = made
+    return PreparedImage(padded, size, (int(pixels.shape[0]), int(pixels.shape[1])), (x1, y1))
 
 
 def _taps(
-    old: int, new: int
+    old: int, new: int, start: int, stop: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """What a side's resizing needs.
+    """What resizing a side takes, for the new positions from start to before stop.
 
     Returns:
         The old positions that are used; for each new one, the places among these of its two
         neighbours, and the weight of the second.
     """
     half, step = np.float32(0.5), np.float32(old) / np.float32(new)
-    position = np.maximum((np.arange(new, dtype=np.float32) + half) * step - half, 0)
+    position = np.maximum((np.arange(start, stop, dtype=np.float32) + half) * step - half, 0)
     first = np.minimum(position.astype(np.int64), old - 1)
     second = np.minimum(first + 1, old - 1)
     used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    return used, place[:new], place[new:], (position - first).astype(np.float32)
+    return used, *np.split(place, 2), (position - first).astype(np.float32)

@@ -90,6 +90,17 @@ def test_a_box_is_embedded_alike_alone_and_among_many(detector, picture):
     np.testing.assert_allclose(embeddings, np.concatenate([alone] * 15), atol=1e-5)
 
 
+def test_the_part_of_a_scene_around_a_box_describes_it_as_the_whole_does():
+    shipped = OnnxDetector()
+    pixels = np.random.default_rng(5).integers(0, 256, (576, 720, 3), dtype=np.uint8)
+    boxes = np.array([[300, 200, 360, 380], [0, 0, 40, 90], [650, 400, 720, 576]], np.float32)
+
+    from_whole = shipped.embed(pixels, boxes)
+    from_part = np.concatenate([shipped.embed(pixels, box[None]) for box in boxes])
+
+    np.testing.assert_allclose(from_part, from_whole, atol=1e-5)
+
+
 @pytest.mark.torch
 def test_the_same_person_is_more_alike_than_another(detector, picture):
     (found,) = detector.detect([picture(2)])

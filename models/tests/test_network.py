@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.detector import REACH
 from models.model_card import ModelCard
+from models.nn.backbone import BACKBONES
 from models.nn.network import build_network
 from models.nn.roi_heads import PersonSearchRoIHeads
 from models.preprocess import prepare
@@ -36,6 +38,23 @@ def batch(network, picture, people: list[list[tuple[float, float, float, float]]
     ]
     images = torch.stack([torch.from_numpy(one.pixels) for one in prepared])
     return images, [one.size for one in prepared], targets
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_no_trunk_sees_further_than_a_box_is_given_room_for(name):
+    trunk = BACKBONES[name]().trunk.eval()
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):  # a mean of all that it sees; small, so none is cut off
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+    side = 2 * REACH + 32
+    picture = torch.full((1, 3, side, side), 1e-3, dtype=torch.double, requires_grad=True)
+
+    trunk.double()(picture)[:, :, side // 32, side // 32].sum().backward()
+
+    seen = picture.grad.abs().amax(dim=(0, 1)).nonzero()
+    step = 16  # of the feature map, which RoIAlign blends between neighbours of
+    assert (side // 2 - seen.amin(dim=0)).max() + step <= REACH
+    assert (seen.amax(dim=0) - side // 2).max() + step <= REACH
 
 
 @pytest.mark.parametrize(

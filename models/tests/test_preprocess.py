@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from models.preprocess import InputRule, prepare, prepare_at, prepare_crop, resized_size
+from models.preprocess import (
+    InputRule,
+    prepare,
+    prepare_around,
+    prepare_at,
+    prepare_crop,
+    resized_size,
+)
 
 RULE = InputRule(min_size=64, max_size=128)
 
@@ -94,3 +101,31 @@ def test_a_crop_of_a_person_gets_the_height_of_people_in_scenes(picture, height,
 
 def test_the_same_picture_gives_the_same_input(picture):
     assert np.array_equal(prepare(picture(1), RULE).pixels, prepare(picture(1), RULE).pixels)
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 9, 12), (60, 40, 70, 60), (150, 100, 161, 113), (0, 0, 161, 113)]
+)
+def test_a_window_holds_what_the_whole_input_has_there(box):
+    pixels = np.random.default_rng(0).integers(0, 256, (113, 161, 3), dtype=np.uint8)
+    rule = InputRule(min_size=240, max_size=400)
+    boxes = np.array([box], np.float32)
+
+    whole = prepare(pixels, rule)
+    window = prepare_around(pixels, boxes[0], rule, margin=40)
+
+    left, top = window.origin
+    height, width = window.pixels.shape[1:]
+    assert [side % rule.size_divisor for side in (left, top, height, width)] == [0] * 4
+    np.testing.assert_array_equal(
+        window.pixels, whole.pixels[:, top : top + height, left : left + width]
+    )
+    np.testing.assert_allclose(
+        window.to_network(boxes)[0] + [left, top] * 2, whole.to_network(boxes)[0], atol=1e-3
+    )
+    np.testing.assert_allclose(window.to_original(window.to_network(boxes)), boxes, atol=1e-3)
+    (x1, y1, x2, y2), (rows, columns) = window.to_network(boxes)[0], whole.size
+    assert x1 >= min(40, left + x1)
+    assert y1 >= min(40, top + y1)
+    assert width - x2 >= min(40, columns - left - x2)
+    assert height - y2 >= min(40, rows - top - y2)
