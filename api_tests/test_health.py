@@ -20,8 +20,10 @@ PATHS = {
     "code": "not_found",
     "snapshot_id": "snap_x",
     "erasure_id": "era_x",
+    "generation_id": "gen_x",
+    "name": "x",
 }
-SENT_EMPTY = ("/cancel", "/snapshots", "/compact")
+SENT_EMPTY = ("/cancel", "/snapshots", "/compact", "/reindex", "/activate")
 
 
 def bearer(secret):

@@ -6,6 +6,7 @@
     python -m indexer stats
     python -m indexer rebuild
     python -m indexer compact
+    python -m indexer reindex --model PATH | --rollback
     python -m indexer snapshot
     python -m indexer snapshots
     python -m indexer restore SNAPSHOT
@@ -30,16 +31,17 @@ import numpy as np
 from tqdm import tqdm
 
 from indexer.audit import acting_as
-from indexer.errors import GalleryError, SceneNotFoundError
+from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
 from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import find_images, ingest
-from indexer.records import GalleryHit, SceneFilter
+from indexer.records import GalleryHit, GalleryModel, SceneFilter
+from indexer.reindex import reindex as change_model
 from indexer.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
 from indexer.times import time_of
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
 from models.image import read_image
-from models.model_card import ModelCard
+from models.model_card import ModelCard, load_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,6 +134,39 @@ def compact(asked: argparse.Namespace) -> int:
     return 0
 
 
+def reindex(asked: argparse.Namespace) -> int:
+    with Gallery.reopen(asked.gallery) as gallery:
+        model = _model_before(gallery) if asked.rollback else _model_to_come(asked.model)
+        directory = DEFAULT_MODEL if model.path is None else Path(model.path)
+        loaded: list[OnnxDetector] = []
+
+        def detector_of(model: GalleryModel) -> OnnxDetector:
+            if not loaded:
+                loaded.append(OnnxDetector(directory, threads=asked.threads))
+                found = loaded[0].card
+                if found.fingerprint != model.fingerprint:
+                    raise GalleryMismatchError(f"{directory} is another model than {model.name}")
+            return loaded[0]
+
+        def fail(scene_id: str, error: PersonSearchError) -> None:
+            print(f"failed: {scene_id}: {error}", file=sys.stderr)
+
+        with tqdm(unit="scene", disable=None) as bar:
+            generation = change_model(
+                gallery,
+                model,
+                detector_of,
+                on_progress=lambda told: _advance(bar, told.done, told.total),
+                on_failure=fail,
+            )
+        counted = gallery.stats()
+    print(
+        f"{model.name} answers now ({generation.id}): {counted.detections} people in "
+        f"{counted.scenes} scenes; --rollback goes back"
+    )
+    return 0
+
+
 def snapshot(asked: argparse.Namespace) -> int:
     with Gallery.reopen(asked.gallery, snapshots=asked.snapshots) as gallery:
         with tqdm(unit="B", unit_scale=True, disable=None) as bar:
@@ -179,6 +214,7 @@ COMMANDS = {
     "stats": stats,
     "rebuild": rebuild,
     "compact": compact,
+    "reindex": reindex,
     "snapshot": snapshot,
     "snapshots": snapshots,
     "restore": restore,
@@ -223,6 +259,14 @@ def _parser() -> argparse.ArgumentParser:
     command("rebuild", "read every row, check it, and build the index anew")
     command("compact", "write the database anew when that makes it smaller")
 
+    one = command("reindex", "change the model: read all scenes anew; resumes, and can be undone")
+    which = one.add_mutually_exclusive_group(required=True)
+    model_help = "model directory, or the name of one that ships"
+    which.add_argument("--model", type=Path, metavar="PATH", help=model_help)
+    which.add_argument("--rollback", action="store_true", help="back to the model before")
+    threads_help = "for the detector; 0 is one per core"
+    one.add_argument("--threads", type=int, default=0, metavar="N", help=threads_help)
+
     for name, help in (
         ("snapshot", "copy the gallery, whole, into a new snapshot"),
         ("snapshots", "list the snapshots of a gallery"),
@@ -260,6 +304,25 @@ def _model(asked: argparse.Namespace) -> Path | None:
     if asked.model is None and remembered is not None and remembered.path is not None:
         return Path(remembered.path)
     return None if asked.model is None else model_directory(asked.model)
+
+
+def _model_to_come(model: Path) -> GalleryModel:
+    directory = model_directory(model)
+    card = load_card(directory)
+    path = None if directory == DEFAULT_MODEL else str(directory.absolute())
+    return GalleryModel(card.name, card.fingerprint, card.embedding_dim, path)
+
+
+def _model_before(gallery: Gallery) -> GalleryModel:
+    """The model that answered last, before the one that answers now."""
+    before = [
+        (one.generation.activated_at, one.generation.model)
+        for one in gallery.generations()
+        if one.generation.state != "active" and one.generation.activated_at is not None
+    ]
+    if not before:
+        raise GalleryError("there is no model before to go back to")
+    return max(before, key=lambda one: one[0])[1]
 
 
 def _open(asked: argparse.Namespace, model: Path | None, card: ModelCard) -> Gallery:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer import generations
 from indexer.engines import ENGINES, open_index
 from indexer.exact_index import ExactIndex
 from indexer.gallery import Gallery
@@ -136,9 +137,10 @@ def _opening(people: Detections) -> float:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / DATABASE)
         with store.write() as change:
-            change.set_model(GalleryModel("bench", "bench", dim))
+            model = GalleryModel("bench", "bench", dim)
+            number = generations.begin(change.connection, model, "active").number
             for scene, detections in _scenes(people):
-                change.add(scene, detections)
+                change.add(scene, {number: detections})
         store.close()
         logging.disable(logging.WARNING)  # that the originals are not there is no news
         start = time.perf_counter()

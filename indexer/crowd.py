@@ -5,23 +5,27 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from indexer.errors import CrowdTooLargeError
-from indexer.records import Crowd, SceneFilter
+from indexer.records import Crowd, Generation, SceneFilter
 from indexer.store import People, Snapshot
 from models.detections import Detections
 
 
-def labelled(snapshot: Snapshot, dim: int) -> Crowd:
-    """Everybody who has a label; scenes without anybody who has are left out."""
-    labels = snapshot.labels()
+def labelled(snapshot: Snapshot, generation: Generation) -> Crowd:
+    """Everybody of a generation who has a label; scenes without anybody who has are left out."""
+    labels = snapshot.labels(generation=generation.number)
     people = list(snapshot.people(labels))
     numbers = {number for some in people for number in some.scenes.tolist()}
-    return _crowd(snapshot, numbers, people, labels, dim)
+    return _crowd(snapshot, numbers, people, labels, generation.model.embedding_dim)
 
 
 def everybody(
-    snapshot: Snapshot, dim: int, *, scene_ids: Collection[str] | None, most: int | None
+    snapshot: Snapshot,
+    generation: Generation,
+    *,
+    scene_ids: Collection[str] | None,
+    most: int | None,
 ) -> Crowd:
-    """Everybody, of all scenes or of some; scenes in which nobody was found are there as well.
+    """A generation's people, of all scenes or of some; scenes without anybody are there as well.
 
     Args:
         scene_ids: scenes that are gone are left out.
@@ -31,9 +35,11 @@ def everybody(
         CrowdTooLargeError: when there are more people.
     """
     if scene_ids is None:
-        numbers, found = snapshot.numbers(SceneFilter()), snapshot.all_people()
+        numbers = snapshot.numbers(SceneFilter())
+        found = snapshot.all_people(generation.number)
     else:
-        numbers, found = snapshot.numbers_of(set(scene_ids)), snapshot.people_in(set(scene_ids))
+        numbers = snapshot.numbers_of(set(scene_ids))
+        found = snapshot.people_in(set(scene_ids), generation.number)
     people: list[People] = []
     count = 0
     for some in found:
@@ -43,7 +49,9 @@ def everybody(
             raise CrowdTooLargeError(
                 f"There are more than {most:,} people in the scenes.", limits={"most_people": most}
             )
-    return _crowd(snapshot, numbers.tolist(), people, snapshot.labels(), dim)
+    labels = snapshot.labels(generation=generation.number)
+    dim = generation.model.embedding_dim
+    return _crowd(snapshot, numbers.tolist(), people, labels, dim)
 
 
 def _crowd(

@@ -272,14 +272,15 @@ def _pending(
             contents.append((row.sha256, row.content_bytes))
     people: list[str] = []
     for chunk in _chunks(detection_ids):
-        people += connection.scalars(select(detections.c.id).where(detections.c.id.in_(chunk)))
+        asked_people = select(detections.c.id).distinct().where(detections.c.id.in_(chunk))
+        people += connection.scalars(asked_people)
     return Pending(tuple(there), tuple(people), tuple(contents))
 
 
 def _people_in(connection: Connection, scene_ids: Collection[str]) -> list[str]:
     found: list[str] = []
     for chunk in _chunks(scene_ids):
-        joined = select(detections.c.id).join_from(detections, scenes)
+        joined = select(detections.c.id).distinct().join_from(detections, scenes)
         found += connection.scalars(joined.where(scenes.c.id.in_(chunk)))
     return found
 

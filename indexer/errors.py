@@ -3,6 +3,7 @@
 GalleryError
 ├── SceneNotFoundError
 ├── DetectionNotFoundError
+│   └── DetectionGoneError
 ├── LabelNotFoundError
 ├── CalibrationNotFoundError
 ├── CrowdTooLargeError
@@ -20,6 +21,12 @@ GalleryError
 ├── SnapshotDamagedError
 ├── ErasureNotFoundError
 ├── ErasureChangedError
+├── GenerationNotFoundError
+├── GenerationGoneError
+├── GenerationBuildingError
+├── GenerationActiveError
+├── GenerationSwappedError
+├── ReindexIncompleteError
 └── StorageFullError
 """
 
@@ -66,6 +73,12 @@ class NothingToEvaluateError(GalleryError):
     """No query can be asked: no label is in two scenes."""
 
     code = "nothing_to_evaluate"
+
+
+class DetectionGoneError(DetectionNotFoundError):
+    """Another model saw a detection of this id; the one that answers does not."""
+
+    code = "detection_gone"
 
 
 class ExternalIdConflictError(GalleryError):
@@ -126,6 +139,42 @@ class ErasureChangedError(GalleryError):
     """What would be erased is not what was agreed to."""
 
     code = "erasure_changed"
+
+
+class GenerationNotFoundError(GalleryError):
+    """No generation has this id."""
+
+    code = "not_found"
+
+
+class GenerationGoneError(GalleryError):
+    """The generation that a search began with was deleted meanwhile."""
+
+    code = "generation_gone"
+
+
+class GenerationBuildingError(GalleryError):
+    """Another generation is being built; there is one at a time."""
+
+    code = "generation_building"
+
+
+class GenerationActiveError(GalleryError):
+    """The generation is the one that answers: it cannot be deleted, or built anew."""
+
+    code = "generation_active"
+
+
+class GenerationSwappedError(GalleryError):
+    """People of a model were to be stored whose generation answers no more; try again."""
+
+    code = "gallery"
+
+
+class ReindexIncompleteError(GalleryError):
+    """Some scenes could not be indexed anew, so the generation cannot answer."""
+
+    code = "reindex_incomplete"
 
 
 class StorageFullError(GalleryError):

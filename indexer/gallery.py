@@ -18,6 +18,14 @@ scene:
     3  unindexed   no search that starts now finds it; after the next open neither
     4  erased      its original is deleted; if this is not reached, the next open does it
 
+Letting another generation answer (another model's people, see indexer/reindex.py):
+
+    1  loaded      its index, beside the one that answers; nothing is changed yet
+    2  checked     with changes held off: it has every scene, and the index has all its people
+    3  swapping    the states of both generations, in one open transaction
+    4  swapped     … on disk: after the next open it answers
+    5  answering   searches that start now take it; those that run end on the one before
+
 Snapshots, restores and erasures have steps of their own: indexer/snapshots.py, indexer/erasures.py.
 
 On a full disk adding fails and removing goes on, in a reserve that the gallery keeps for that.
@@ -29,7 +37,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,18 +46,24 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import audit, erasures
+from indexer import audit, erasures, generations
 from indexer.audit import AuditEntry, acting_as
 from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
 from indexer.erasures import Erasure, Pending
 from indexer.errors import (
     CalibrationNotFoundError,
+    DetectionGoneError,
     DetectionNotFoundError,
     ErasureChangedError,
     GalleryDamagedError,
     GalleryError,
     GalleryMismatchError,
+    GenerationActiveError,
+    GenerationBuildingError,
+    GenerationGoneError,
+    GenerationNotFoundError,
+    GenerationSwappedError,
     LabelNotFoundError,
     SceneNotFoundError,
     StorageFullError,
@@ -66,6 +80,8 @@ from indexer.records import (
     GalleryHit,
     GalleryModel,
     GalleryStats,
+    Generation,
+    GenerationCount,
     IndexState,
     NewScene,
     SceneFilter,
@@ -86,7 +102,7 @@ from indexer.snapshots import (
     sweep_snapshots,
     write_snapshot,
 )
-from indexer.store import DATABASE, People, Store
+from indexer.store import DATABASE, Snapshot, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
 from models.evaluation.calibration import calibrate
@@ -95,6 +111,8 @@ EVERY_SCENE = SceneFilter()
 KEPT_CALIBRATIONS = 100
 ERASED_AT_ONCE = 100  # scenes or detections in one transaction of an erasure
 EXPIRED_AT_ONCE = 500
+FORGOTTEN_AT_ONCE = 200  # scenes of a generation that is deleted
+NO_PEOPLE: Mapping[str, Detections] = {}
 # The index in memory is filled anew, and the database written anew, when so much of it is unused.
 UNUSED_SHARE = 0.2
 UNUSED_SLOTS = 1_000
@@ -104,6 +122,14 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class View:
+    """A generation, and the index of its people: what describes a query and ranks must be one."""
+
+    generation: Generation
+    live: LiveIndex
+
+
 class Gallery:
     """Stored scenes and the people in them, in one directory. Use open_ or reopen, and close it.
 
@@ -111,7 +137,7 @@ class Gallery:
     other. Once add or remove has returned, every search that starts later sees it.
 
     Attributes:
-        model: whose embeddings these are.
+        model: whose embeddings answer.
         snapshots: the directory of its snapshots.
         jobs, replies: kept in the same database, and in the same transaction where that matters.
     """
@@ -123,6 +149,8 @@ class Gallery:
         engine: str,
         on_step: Callable[[str], None],
         snapshots: Path | None,
+        *,
+        any_model: bool = False,
     ) -> None:
         self._directory = directory
         self.snapshots = snapshots or directory / SNAPSHOTS
@@ -149,10 +177,10 @@ class Gallery:
         self.jobs = JobStore(self._store)
         self.replies = ReplyStore(self._store)
         try:
-            self.model = self._settle_model(model)
+            self._settle_model(model, any_model=any_model)
             sync_directory(directory)
             self._sweep()
-            self._live = self._load()
+            self._view = self._load_view()
             self._stale = False
             self._refill()
             self.finish_erasures()
@@ -172,6 +200,7 @@ class Gallery:
         engine: str = "faiss-flat",
         on_step: Callable[[str], None] = lambda step: None,
         snapshots: Path | None = None,
+        any_model: bool = False,
     ) -> Self:
         """Open the gallery in a directory, or make one there.
 
@@ -181,6 +210,7 @@ class Gallery:
             engine: a name in indexer.engines.ENGINES.
             on_step: called with the name of each step above; tests end the process in it.
             snapshots: where its snapshots lie; by default in the directory, as "snapshots".
+            any_model: open it also when it answers with another model; see the attribute model.
 
         Raises:
             GalleryLockedError: when it is open already, here or in another process.
@@ -190,7 +220,7 @@ class Gallery:
         """
         path = None if model_path is None else str(model_path.absolute())
         model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
-        return cls(directory, model, engine, on_step, snapshots)
+        return cls(directory, model, engine, on_step, snapshots, any_model=any_model)
 
     @classmethod
     def reopen(
@@ -224,10 +254,31 @@ class Gallery:
     ) -> None:
         self.close()
 
+    @property
+    def model(self) -> GalleryModel:
+        return self._view.generation.model
+
+    def view(self) -> View:
+        """The generation that answers now. One search uses one view for all that it does."""
+        self._refresh()
+        return self._view
+
     # Changing
 
-    def add(self, scene: NewScene, detections: Detections) -> AddResult:
+    def add(
+        self,
+        scene: NewScene,
+        detections: Detections,
+        *,
+        view: View | None = None,
+        further: Mapping[str, Detections] = NO_PEOPLE,
+    ) -> AddResult:
         """Store a scene and its people; on disk, and found by searches, when this returns.
+
+        Args:
+            detections: as the model of the view sees them; by default of the one that answers.
+            further: as the models of other generations do, by the generations' ids; those that
+                are gone are left out.
 
         Returns:
             created=False and the stored scene, when the same bytes are there already.
@@ -235,15 +286,13 @@ class Gallery:
         Raises:
             ExternalIdConflictError: when another scene has its external id.
             GalleryMismatchError: when the embeddings have another length than the gallery's.
+            GenerationSwappedError: when a generation answers now whose people were not given.
             StorageFullError: when there is no space.
             After any of them, nothing was stored.
         """
-        if detections.embeddings.shape[1] != self.model.embedding_dim:
-            raise GalleryMismatchError(
-                f"expected embeddings of {self.model.embedding_dim} numbers, "
-                f"got {detections.embeddings.shape[1]}"
-            )
         with self._changing():
+            seen_by = view or self._view
+            people = self._by_number({seen_by.generation.id: detections, **further})
             stored = self.find(scene.sha256)
             if stored is not None:
                 return AddResult(stored, created=False)
@@ -252,16 +301,15 @@ class Gallery:
                 self._originals.put(scene.sha256, scene.content, self._on_step)
                 self._on_step("placed")
                 with self._store.write() as change:
-                    id, number, rows = change.add(scene, detections)
+                    id, _, added = change.add(scene, people)
                     number_of_change = change.last_change()
                     self._on_step("inserted")
                 self._on_step("committed")
             except BaseException:
                 self._drop_if_unwanted(scene.sha256)
                 raise
-            numbers = np.full(len(rows), number, np.int64)
             with self._following():
-                self._live.add(People(rows, numbers, (), detections), number_of_change)
+                self._live.add(added[self._view.generation.number], number_of_change)
             self._on_step("indexed")
             return AddResult(self.get(id), created=True)
 
@@ -297,15 +345,17 @@ class Gallery:
             self._refill()
 
     def remove_detection(self, detection_id: str) -> None:
-        """Remove one person from a scene, which stays.
+        """Remove one person from a scene, which stays; no other model brings them back.
 
         Raises:
             DetectionNotFoundError: when there is none.
+            DetectionGoneError: when only another generation has it.
         """
         with self._changing():
-            row, number_of_change = self._deleting(lambda: self._delete_detection(detection_id))
+            self.detection(detection_id)
+            rows, number_of_change = self._deleting(lambda: self._delete_detection(detection_id))
             with self._following():
-                self._live.remove(np.array([row], np.int64), number_of_change)
+                self._live.remove(rows, number_of_change)
             self._refill()
 
     def label(self, detection_id: str, label: str) -> StoredDetection:
@@ -340,11 +390,192 @@ class Gallery:
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
-        fresh = self._load()
+        generation = self._view.generation
+        fresh = self._load(generation)
         with self._writing:
-            self._refresh()  # what came and went meanwhile is read from the old index
-            self._catch_up(fresh)
-            self._live = fresh
+            self._refresh()
+            if generation.number == self._view.generation.number:  # else nobody needs it
+                self._catch_up(fresh, self._live.rows())
+                self._view = View(generation, fresh)
+
+    # Generations
+
+    def generation(self, id: str) -> Generation:
+        """
+        Raises:
+            GenerationNotFoundError: there is none.
+        """
+        with self._store.read() as snapshot:
+            return generations.get(snapshot.connection, id)
+
+    def building(self) -> Generation | None:
+        """The generation that new scenes go into, too."""
+        with self._store.read() as snapshot:
+            return generations.building(snapshot.connection)
+
+    def generations(self) -> list[GenerationCount]:
+        """All of them, oldest first."""
+        with self._store.read() as snapshot:
+            return generations.counts(snapshot.connection)
+
+    def begin_generation(self, model: GalleryModel) -> Generation:
+        """Begin to build the generation of a model, or go on with it: new scenes go there, too.
+
+        Raises:
+            GenerationActiveError: it is the one that answers.
+            GenerationBuildingError: another one is being built.
+        """
+        with self._changing(), self._store.write() as change:
+            connection = change.connection
+            found = generations.of_model(connection, model.fingerprint)
+            if found is not None and found.state == "active":
+                raise GenerationActiveError(f"the gallery answers with {model.name} already")
+            other = generations.building(connection)
+            if other is not None and (found is None or other.number != found.number):
+                raise GenerationBuildingError(f"{other.model.name} is being indexed already")
+            if found is None:
+                found = generations.begin(connection, model, "building")
+                audit.record(connection, "generation_begun", found.id, {"model": model.name})
+            else:
+                path = model.path or found.model.path
+                generations.name_model(connection, found.number, replace(model, path=path))
+                generations.set_state(connection, found.number, "building")
+            return generations.get(connection, found.id)
+
+    def keep_generation(self, id: str) -> None:
+        """End building: what the generation has stays, new scenes do not come to it."""
+
+        def keep() -> None:
+            with self._store.write() as change:
+                found = generations.get(change.connection, id)
+                if found.state == "building":
+                    generations.set_state(change.connection, found.number, "kept")
+
+        with self._changing():
+            self._deleting(keep)
+
+    def scenes_in(self, id: str) -> tuple[int, int]:
+        """How many scenes a generation has, and how many there are.
+
+        Raises:
+            GenerationNotFoundError: there is none.
+        """
+        with self._store.read() as snapshot:
+            number = generations.get(snapshot.connection, id).number
+            had = generations.scenes_in(snapshot.connection, number)
+            return had, snapshot.count(EVERY_SCENE)
+
+    def lacking(self, id: str, *, limit: int, after: int = 0) -> dict[int, str]:
+        """At most limit scenes that a generation lacks, of those with numbers above after.
+
+        Returns:
+            Their ids by their numbers, ascending.
+
+        Raises:
+            GenerationNotFoundError: there is none.
+        """
+        with self._store.read() as snapshot:
+            number = generations.get(snapshot.connection, id).number
+            return generations.lacking(snapshot.connection, number, limit, after)
+
+    def add_people(self, id: str, scene_id: str, detections: Detections) -> bool:
+        """Store who is in a stored scene as the model of a generation that lacks it sees them.
+
+        Whoever the generation that answers has in nearly the same box keeps their id.
+
+        Returns:
+            Whether it was stored; not when the scene is gone, or was stored meanwhile.
+
+        Raises:
+            GenerationNotFoundError: there is no such generation.
+            GenerationActiveError: it answers; it has all scenes.
+            GalleryMismatchError: when the embeddings have another length than the generation's.
+            StorageFullError: when there is no space. Then nothing was stored.
+        """
+        with self._changing():
+            self._reserve.fill()
+            with self._store.write() as change:
+                generation = generations.get(change.connection, id)
+                if generation.state == "active":
+                    raise GenerationActiveError(f"the generation {id} answers already")
+                _check_length(detections, generation)
+                added = change.add_people(scene_id, generation.number, detections)
+                self._on_step("people inserted")
+            self._on_step("people committed")
+            return added is not None
+
+    def activate(self, id: str) -> bool:
+        """Let a generation answer from now on. The one before is kept, for a way back.
+
+        Its index is filled aside, so that both are in memory for a while; searches and changes go
+        on. Activating the one that answers does nothing.
+
+        Returns:
+            False when it lacks scenes, and nothing was changed.
+
+        Raises:
+            GenerationNotFoundError: there is none.
+            GalleryDamagedError: its index and the database disagree; nothing was changed.
+            StorageFullError: nothing was changed.
+        """
+        generation = self.generation(id)
+        if generation.state == "active":
+            return True
+        fresh = self._load(generation)
+        self._on_step("loaded")
+        with self._changing():
+            with self._store.read() as snapshot:
+                if generations.get(snapshot.connection, id).state == "active":
+                    return True
+                if generations.lacking(snapshot.connection, generation.number, 1):
+                    return False
+            with self._store.read() as snapshot:
+                stored = snapshot.rows_of(generation.number)
+            self._catch_up(fresh, stored)
+            if len(stored) != len(fresh):
+                raise GalleryDamagedError(
+                    f"{id} has {len(stored)} people, and {len(fresh)} in its index"
+                )
+            self._on_step("checked")
+            before = self._view.generation
+            with self._following():
+                with self._store.write() as change:
+                    generations.activate(change.connection, generation.number)
+                    change.note_change("generation_activated", id, before=before.id)
+                    fresh.change = change.last_change()
+                    generation = generations.get(change.connection, id)
+                    self._on_step("swapping")
+                self._on_step("swapped")
+                self._view = View(generation, fresh)
+            self._on_step("answering")
+        return True
+
+    def delete_generation(self, id: str) -> None:
+        """Delete a generation with its people; searches and changes go on.
+
+        Raises:
+            GenerationNotFoundError: there is none.
+            GenerationActiveError: it is the one that answers.
+        """
+        self.note("generation_deleted", self.generation(id).id)
+        gone = False
+        while not gone:
+
+            def forget_some() -> bool:
+                with self._store.write() as change:
+                    try:
+                        found = generations.get(change.connection, id)
+                    except GenerationNotFoundError:  # another call has done the rest
+                        return True
+                    if found.state == "active":
+                        raise GenerationActiveError(f"the generation {id} answers; it stays")
+                    generations.set_state(change.connection, found.number, "kept")
+                    return generations.remove_some(
+                        change.connection, found.number, FORGOTTEN_AT_ONCE
+                    )
+
+            with self._changing():
+                gone = self._deleting(forget_some)
 
     # Keeping
 
@@ -565,24 +796,33 @@ class Gallery:
         with self._store.read() as snapshot:
             return snapshot.scene(sha256=sha256)
 
-    def get(self, scene_id: str) -> StoredScene:
-        """
+    def get(self, scene_id: str, *, view: View | None = None) -> StoredScene:
+        """A scene and its people, as the generation of the view sees them, or the one that answers.
+
         Raises:
             SceneNotFoundError: when there is none.
         """
         with self._store.read() as snapshot:
-            scene = snapshot.scene(id=scene_id)
+            scene = snapshot.scene(id=scene_id, generation=_number(view))
         if scene is None:
             raise _no_scene(scene_id)
         return scene
 
-    def detection(self, detection_id: str) -> StoredDetection:
-        """
+    def detection(self, detection_id: str, *, view: View | None = None) -> StoredDetection:
+        """One person, as the generation of the view sees them, or the one that answers.
+
         Raises:
             DetectionNotFoundError: when there is none.
+            DetectionGoneError: when only another generation has it.
         """
         with self._store.read() as snapshot:
-            detection = snapshot.detection(detection_id)
+            detection = snapshot.detection(detection_id, _number(view))
+            scene_id = None if detection else snapshot.scene_of(detection_id)
+        if scene_id is not None:
+            raise DetectionGoneError(
+                f"{detection_id} was seen by another model in the image {scene_id}; the one that "
+                "answers does not see it"
+            )
         if detection is None:
             raise _no_detection(detection_id)
         return detection
@@ -625,25 +865,31 @@ class Gallery:
             self.get(scene_id)  # a scene removed meanwhile is not damage
             raise
 
-    def embedding(self, detection_id: str) -> NDArray[np.float32]:
+    def embedding(self, detection_id: str, *, view: View | None = None) -> NDArray[np.float32]:
         """The embedding [D] of a detection, of unit length.
 
         Raises:
-            DetectionNotFoundError: when there is none.
+            DetectionNotFoundError, DetectionGoneError: as detection does.
         """
         with self._store.read() as snapshot:
-            embedding = snapshot.embedding(detection_id)
+            embedding = snapshot.embedding(detection_id, _number(view))
         if embedding is None:
+            self.detection(detection_id, view=view)
             raise _no_detection(detection_id)
         return embedding
 
-    def labelled(self) -> Crowd:
+    def labelled(self, *, view: View | None = None) -> Crowd:
         """Everybody who has a label; scenes without anybody who has are left out."""
+        view = view or self.view()
         with self._store.read() as snapshot:
-            return labelled(snapshot, self.model.embedding_dim)
+            return labelled(snapshot, view.generation)
 
     def everybody(
-        self, *, scene_ids: Collection[str] | None = None, most: int | None = None
+        self,
+        *,
+        scene_ids: Collection[str] | None = None,
+        most: int | None = None,
+        view: View | None = None,
     ) -> Crowd:
         """Everybody, of all scenes or of some; scenes in which nobody was found are there as well.
 
@@ -654,9 +900,9 @@ class Gallery:
         Raises:
             CrowdTooLargeError: when there are more people.
         """
+        view = view or self.view()
         with self._store.read() as snapshot:
-            dim = self.model.embedding_dim
-            return everybody(snapshot, dim, scene_ids=scene_ids, most=most)
+            return everybody(snapshot, view.generation, scene_ids=scene_ids, most=most)
 
     def calibrate(self, targets: Sequence[float] | None = None) -> StoredCalibration:
         """Measure on the labels what scores are worth; from now on it is the calibration in use.
@@ -668,8 +914,9 @@ class Gallery:
             CalibrationError: when the labels cannot support them.
             StorageFullError: then nothing was changed.
         """
-        crowd = self.labelled()
-        nobody = Detections.empty(self.model.embedding_dim)
+        view = self.view()
+        crowd = self.labelled(view=view)
+        nobody = Detections.empty(view.generation.model.embedding_dim)
         places = np.repeat(np.arange(len(crowd.scenes)), [len(own) for own in crowd.ids])
         made = calibrate(
             np.concatenate([nobody.embeddings, *(own.embeddings for own in crowd.people)]),
@@ -680,7 +927,7 @@ class Gallery:
         )
         with self._changing(), self._store.write() as change:
             id = change.add_calibration(
-                self.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
+                view.generation.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
             )
         return self.calibration(id)
 
@@ -701,10 +948,11 @@ class Gallery:
             raise CalibrationNotFoundError(f"there is no calibration {id}")
         return found
 
-    def calibration_in_use(self) -> StoredCalibration | None:
-        """The newest one made with the gallery's model; None when there is none."""
+    def calibration_in_use(self, *, view: View | None = None) -> StoredCalibration | None:
+        """The newest one made with the model that answers; None when there is none."""
+        model = (view or self.view()).generation.model
         with self._store.read() as snapshot:
-            newest = snapshot.newest_calibration(self.model.fingerprint)
+            newest = snapshot.newest_calibration(model.fingerprint)
             if newest is None:
                 return None
             known = self._calibration  # reading one takes longer than a search
@@ -718,6 +966,7 @@ class Gallery:
             last_change = snapshot.last_change()
             scenes = snapshot.count(EVERY_SCENE)
             detections, originals_bytes = snapshot.totals()
+        generation = self._view.generation
         return GalleryStats(
             scenes=scenes,
             detections=detections,
@@ -727,8 +976,9 @@ class Gallery:
             last_change=last_change,
             index_change=self._live.change,
             engine=self._engine,
-            model_name=self.model.name,
-            model_fingerprint=self.model.fingerprint,
+            generation=generation.id,
+            model_name=generation.model.name,
+            model_fingerprint=generation.model.fingerprint,
             format=FORMAT,
         )
 
@@ -781,6 +1031,7 @@ class Gallery:
         min_detection_score: float | None = None,
         group_by: GroupBy = "detection",
         exclude_scene_ids: Collection[str] = (),
+        view: View | None = None,
     ) -> list[GalleryHit]:
         """The k people most like a query, or the k scenes with the most like person each.
 
@@ -793,22 +1044,28 @@ class Gallery:
             min_score: the lowest score (class-weighted similarity) to give.
             min_detection_score: the lowest detection score to give; compared as float32.
             group_by: "image" gives the best detection of each scene.
+            view: the one whose model described the query; by default the one that answers.
 
         Returns:
             Nearest first; fewer than k when there are no more.
 
         Raises:
+            GenerationGoneError: when the view's generation was deleted.
             ValueError: when the query is not [D] of unit length, or k is below 1.
         """
-        if query.shape != (self.model.embedding_dim,) or abs(np.linalg.norm(query) - 1) > 1e-3:
-            raise ValueError(f"expected a query [{self.model.embedding_dim}] of unit length")
+        used = self.view()
+        if view is not None and view.generation.number != used.generation.number:
+            used = view
+        dim = used.generation.model.embedding_dim
+        if query.shape != (dim,) or abs(np.linalg.norm(query) - 1) > 1e-3:
+            raise ValueError(f"expected a query [{dim}] of unit length")
         if k < 1:
             raise ValueError(f"expected k of at least 1, got {k}")
-        self._refresh()
-        live = self._live
+        live = used.live
         wanted = k + 16
         gone = np.zeros(0, np.int64)
         with self._store.read() as snapshot:
+            _check_there(snapshot, used)
             left_out = snapshot.numbers_of({*exclude_scene_ids, *filter.scene_not_in})
             rest = replace(filter, scene_not_in=())
             meant = None if rest == EVERY_SCENE else snapshot.numbers(rest)
@@ -852,12 +1109,36 @@ class Gallery:
             self._on_step("deleted")
             return *removed, change.last_change()
 
-    def _delete_detection(self, detection_id: str) -> tuple[int, int]:
+    def _delete_detection(self, detection_id: str) -> tuple[NDArray[np.int64], int]:
         with self._store.write() as change:
-            row = change.remove_detection(detection_id)
-            if row is None:
+            rows = change.remove_detection(detection_id)
+            if rows is None:
                 raise _no_detection(detection_id)
-            return row, change.last_change()
+            return rows, change.last_change()
+
+    @property
+    def _live(self) -> LiveIndex:
+        return self._view.live
+
+    def _by_number(self, people: Mapping[str, Detections]) -> dict[int, Detections]:
+        """People by the numbers of their generations; those of generations that are gone not.
+
+        Raises:
+            GalleryMismatchError: embeddings of another length.
+            GenerationSwappedError: the one that answers is not among them.
+        """
+        found: dict[int, Detections] = {}
+        with self._store.read() as snapshot:
+            for id, detections in people.items():
+                try:
+                    generation = generations.get(snapshot.connection, id)
+                except GenerationNotFoundError:
+                    continue
+                _check_length(detections, generation)
+                found[generation.number] = detections
+        if self._view.generation.number not in found:
+            raise GenerationSwappedError("the model was changed meanwhile")
+        return found
 
     def _delete_label(self, detection_id: str) -> int:
         with self._store.write() as change:
@@ -881,9 +1162,9 @@ class Gallery:
                             contents.append(removed[0])
                             rows.append(removed[1])
                     else:
-                        row = change.remove_detection(id, erasure=erasure)
-                        if row is not None:
-                            rows.append(np.array([row], np.int64))
+                        of_detection = change.remove_detection(id, erasure=erasure)
+                        if of_detection is not None:
+                            rows.append(of_detection)
                 self._on_step("erasing")
                 return change.last_change()
 
@@ -917,13 +1198,18 @@ class Gallery:
         with self._writing:
             self._originals.let_go()
 
-    def _catch_up(self, fresh: LiveIndex) -> None:
-        """Give a new index what came, and take from it what went, since it was filled."""
-        live_rows, fresh_rows = self._live.rows(), fresh.rows()
-        fresh.remove(np.setdiff1d(fresh_rows, live_rows), self._live.change)
+    def _catch_up(self, fresh: LiveIndex, stored: NDArray[np.int64]) -> None:
+        """Give a new index what came, and take from it what went, since it was filled.
+
+        Args:
+            stored: the rows that it is to hold, ascending.
+        """
+        held = fresh.rows()
         with self._store.read() as snapshot:
-            for people in snapshot.people(np.setdiff1d(live_rows, fresh_rows).tolist()):
-                fresh.add(people, self._live.change)
+            change = snapshot.last_change()
+            fresh.remove(np.setdiff1d(held, stored), change)
+            for people in snapshot.people(np.setdiff1d(stored, held).tolist()):
+                fresh.add(people, change)
 
     def _deleting(self, delete: Callable[[], T]) -> T:
         """Delete, with the reserve's space when the disk is full."""
@@ -950,21 +1236,29 @@ class Gallery:
         if self._stale:
             with self._writing:
                 if self._stale:
-                    self._live = self._load()
+                    self._view = self._load_view()
                     self._stale = False
 
-    def _load(self) -> LiveIndex:
-        live = LiveIndex(self._engine, self.model.embedding_dim)
+    def _load_view(self) -> View:
+        with self._store.read() as snapshot:
+            generation = generations.active(snapshot.connection)
+        if generation is None:
+            raise GalleryDamagedError(f"{self._directory} does not say whose embeddings answer")
+        return View(generation, self._load(generation))
+
+    def _load(self, generation: Generation) -> LiveIndex:
+        live = LiveIndex(self._engine, generation.model.embedding_dim)
         with self._store.read() as snapshot:
             change = snapshot.last_change()
-            for people in snapshot.all_people():
+            for people in snapshot.all_people(generation.number):
                 live.add(people, change)
             live.change = change
         return live
 
-    def _settle_model(self, model: GalleryModel | None) -> GalleryModel:
+    def _settle_model(self, model: GalleryModel | None, *, any_model: bool) -> None:
         with self._store.read() as snapshot:
-            stored = snapshot.model()
+            generation = generations.active(snapshot.connection)
+        stored = None if generation is None else generation.model
         if stored is None:
             if model is None:
                 raise GalleryDamagedError(
@@ -977,18 +1271,23 @@ class Gallery:
                     "or start in an empty directory"
                 )
         elif model is None:
-            return stored
+            return
         elif (stored.fingerprint, stored.embedding_dim) != (model.fingerprint, model.embedding_dim):
+            if any_model:
+                return
             raise GalleryMismatchError(
                 f"the gallery {self._directory} holds embeddings of {stored.name} "
                 f"({stored.fingerprint[:12]}), not of {model.name} ({model.fingerprint[:12]})"
             )
-        if model != stored:
-            if stored is not None and model.path is None:
-                model = replace(model, path=stored.path)
+        if generation is None:
             with self._store.write() as change:
-                change.set_model(model)
-        return model
+                generations.begin(change.connection, model, "active")
+        elif model != generation.model:
+            path = model.path or generation.model.path
+            with self._store.write() as change:
+                generations.name_model(
+                    change.connection, generation.number, replace(model, path=path)
+                )
 
     def _sweep(self) -> None:
         with self._store.read() as snapshot:
@@ -1026,7 +1325,8 @@ def remembered_model(directory: Path) -> GalleryModel | None:
         store = Store(directory / DATABASE)
         try:
             with store.read() as snapshot:
-                return snapshot.model()
+                generation = generations.active(snapshot.connection)
+                return None if generation is None else generation.model
         finally:
             store.close()
     finally:
@@ -1039,6 +1339,25 @@ def _usable(directory: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise GalleryError(f"cannot use {directory} as a gallery: {error.strerror}") from error
+
+
+def _number(view: View | None) -> int | None:
+    return None if view is None else view.generation.number
+
+
+def _check_length(detections: Detections, generation: Generation) -> None:
+    dim = generation.model.embedding_dim
+    if detections.embeddings.shape[1] != dim:
+        raise GalleryMismatchError(
+            f"expected embeddings of {dim} numbers, got {detections.embeddings.shape[1]}"
+        )
+
+
+def _check_there(snapshot: Snapshot, view: View) -> None:
+    try:
+        generations.get(snapshot.connection, view.generation.id)
+    except GenerationNotFoundError:
+        raise GenerationGoneError("the model was changed, and its generation deleted") from None
 
 
 def _no_scene(id: str) -> SceneNotFoundError:

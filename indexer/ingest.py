@@ -1,26 +1,31 @@
 """From picture files to stored scenes; what is stored is skipped, so a run can be repeated."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
-from indexer.errors import ExternalIdConflictError
+from indexer.errors import ExternalIdConflictError, GenerationSwappedError
 from indexer.gallery import Gallery
-from indexer.records import AddResult, NewScene, SceneFilter
+from indexer.records import AddResult, GalleryModel, NewScene, SceneFilter
 from models.detections import Detections
 from models.detector import Detector
-from models.errors import ImageError, ImageTooLargeError
+from models.errors import ImageError, ImageTooLargeError, PersonSearchError
 from models.image import ImageLimits, read_image
+
+_log = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 100  # kept per scene, by score
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif"})
 DEFAULT_LIMITS = ImageLimits()
+DetectorOf = Callable[[GalleryModel], Detector]
 NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -29,6 +34,7 @@ def index_scene(
     detector: Detector,
     gallery: Gallery,
     *,
+    detector_of: DetectorOf | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
     external_id: str | None = None,
     camera_id: str | None = None,
@@ -40,6 +46,9 @@ def index_scene(
 
     Args:
         content: the file.
+        detector: of the generation that answers.
+        detector_of: gives the detectors of other models, so that a generation that is being built
+            gets the scene, too; without it, that is left to who builds it.
         captured_at: with a time zone.
 
     Returns:
@@ -58,7 +67,6 @@ def index_scene(
     if external_id is not None and gallery.count(SceneFilter(external_id=external_id)):
         raise ExternalIdConflictError(f"another scene has the external id {external_id!r}")
     image = read_image(content, limits)
-    (people,) = detector.detect([image.pixels])
     scene = NewScene(
         content,
         sha256,
@@ -72,7 +80,26 @@ def index_scene(
         tags,
         attributes,
     )
-    return gallery.add(scene, _best(people, MAX_DETECTIONS))
+    while True:
+        view = gallery.view()
+        people = find_people(image.pixels, _detector(detector, detector_of, view.generation.model))
+        further = {}
+        building = None if detector_of is None else gallery.building()
+        if detector_of is not None and building is not None:
+            try:
+                further[building.id] = find_people(image.pixels, detector_of(building.model))
+            except PersonSearchError as error:  # no reason to refuse the scene
+                _log.warning("%s is not indexed by %s yet: %s", sha256, building.model.name, error)
+        try:
+            return gallery.add(scene, people, view=view, further=further)
+        except GenerationSwappedError:
+            continue
+
+
+def find_people(pixels: NDArray[np.uint8], detector: Detector) -> Detections:
+    """The people that a gallery keeps of a picture [H, W, 3]: at most MAX_DETECTIONS, the best."""
+    (people,) = detector.detect([pixels])
+    return people.select(np.argsort(-people.scores, kind="stable")[:MAX_DETECTIONS])
 
 
 @dataclass(frozen=True)
@@ -163,9 +190,10 @@ def _read(path: Path, limits: ImageLimits) -> bytes:
     return path.read_bytes()
 
 
-def _best(people: Detections, count: int) -> Detections:
-    """The detections with the highest scores, best first."""
-    return people.select(np.argsort(-people.scores, kind="stable")[:count])
+def _detector(detector: Detector, detector_of: DetectorOf | None, model: GalleryModel) -> Detector:
+    if detector_of is None or detector.card.fingerprint == model.fingerprint:
+        return detector
+    return detector_of(model)  # the model was changed meanwhile
 
 
 def _printable(name: str) -> str:

@@ -9,9 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from models.detections import Detections
 from models.evaluation.calibration import Calibration
+
+GenerationState = Literal["building", "active", "kept"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class ScenePage:
 
 @dataclass(frozen=True)
 class GalleryModel:
-    """The model whose embeddings a gallery holds; path is where it was last loaded from."""
+    """The model whose embeddings a generation holds; path is where it was last loaded from."""
 
     name: str
     fingerprint: str
@@ -181,6 +184,32 @@ class StoredCalibration:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """All people that one model finds in the scenes.
+
+    Attributes:
+        state: "active" is the one that answers; "building", one that gets ready for that, and
+            new scenes at once; "kept", one that stays as it is, without the scenes that came since.
+    """
+
+    number: int
+    id: str
+    state: GenerationState
+    model: GalleryModel
+    created_at: datetime
+    activated_at: datetime | None
+
+
+@dataclass(frozen=True)
+class GenerationCount:
+    """A generation, how many scenes it has, and how many people are in them."""
+
+    generation: Generation
+    scenes: int
+    detections: int
+
+
+@dataclass(frozen=True)
 class GalleryStats:
     """How much there is, and how far along.
 
@@ -201,6 +230,7 @@ class GalleryStats:
     last_change: int
     index_change: int
     engine: str
+    generation: str
     model_name: str
     model_fingerprint: str
     format: int

@@ -356,11 +356,15 @@ def _gather(id: str, incoming: Path, originals: Path, on_progress: Progress) -> 
     database = incoming / DATABASE
     with _reading(database) as connection:
         name, fingerprint, dim = connection.execute(
-            "SELECT model_name, model_fingerprint, embedding_dim FROM gallery"
+            "SELECT model_name, model_fingerprint, embedding_dim FROM generations"
+            " WHERE state = 'active'"
         ).fetchone()
         (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         (last_change,) = connection.execute("SELECT max(number) FROM changes").fetchone()
-        (detections,) = connection.execute("SELECT count(*) FROM detections").fetchone()
+        (detections,) = connection.execute(
+            "SELECT count(*) FROM detections JOIN generations ON generation = generations.number"
+            " WHERE state = 'active'"
+        ).fetchone()
         contents = connection.execute("SELECT sha256, content_bytes FROM scenes").fetchall()
     files = {DATABASE: (database.stat().st_size, _sha256(database))}
     damaged = []

@@ -39,7 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from indexer import audit
+from indexer import audit, generations
 from indexer.errors import (
     ExternalIdConflictError,
     GalleryDamagedError,
@@ -49,22 +49,23 @@ from indexer.errors import (
 )
 from indexer.ids import new_id
 from indexer.records import (
-    GalleryModel,
     NewScene,
     SceneFilter,
     StoredCalibration,
     StoredDetection,
     StoredScene,
 )
+from indexer.same_people import overlapping, paired
 from indexer.tables import (
     FORMAT,
     calibrations,
     changes,
     detections,
-    gallery,
     labels,
+    scene_generations,
     scene_tags,
     scenes,
+    suppressed,
     vectors,
 )
 from indexer.times import microseconds, time_of
@@ -212,7 +213,12 @@ class Store:
         self._writer.dispose()
 
     def _migrate(self) -> None:
-        with _translated(self.path), self._writer.begin() as connection:
+        with (
+            _translated(self.path),
+            self._writer.connect() as connection,
+            _without_foreign_keys(connection),
+            connection.begin(),
+        ):
             damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if damage != "ok":
                 raise GalleryDamagedError(f"{self.path} is damaged: {damage}")
@@ -244,19 +250,19 @@ class Snapshot:
         """The number of the newest change; 0 before the first."""
         return self._connection.scalar(select(func.max(changes.c.number))) or 0
 
-    def model(self) -> GalleryModel | None:
-        """Whose embeddings these are; None in a store just made."""
-        row = self._connection.execute(select(gallery)).first()
-        if row is None:
-            return None
-        return GalleryModel(
-            row.model_name, row.model_fingerprint, row.embedding_dim, path=row.model_path
-        )
+    def scene(
+        self, *, id: str | None = None, sha256: str | None = None, generation: int | None = None
+    ) -> StoredScene | None:
+        """The scene with this id, or with this content, and who is in it.
 
-    def scene(self, *, id: str | None = None, sha256: str | None = None) -> StoredScene | None:
-        """The scene with this id, or with this content."""
+        Args:
+            generation: the number of the one whose people are meant; here and below, None is the
+                one that answers.
+        """
         wanted = scenes.c.id == id if id is not None else scenes.c.sha256 == sha256
-        found = self._scenes(select(scenes).where(wanted), with_detections=True)
+        found = self._scenes(
+            select(scenes).where(wanted), with_detections=True, generation=generation
+        )
         return next(iter(found.values()), None)
 
     def scenes_numbered(self, numbers: Collection[int]) -> dict[int, StoredScene]:
@@ -291,8 +297,9 @@ class Snapshot:
         return np.array(found, np.int64)
 
     def totals(self) -> tuple[int, int]:
-        """How many detections, and the bytes of all originals."""
-        count = self._connection.scalar(select(func.count()).select_from(detections))
+        """How many detections the generation that answers has, and the bytes of all originals."""
+        counted = select(func.count()).select_from(detections).where(_of(None))
+        count = self._connection.scalar(counted)
         size = self._connection.scalar(select(func.sum(scenes.c.content_bytes)))
         return count or 0, size or 0
 
@@ -300,30 +307,44 @@ class Snapshot:
         """The sha256 of every scene."""
         return set(self._connection.scalars(select(scenes.c.sha256)))
 
-    def detection(self, id: str) -> StoredDetection | None:
-        statement = _DETECTIONS.where(detections.c.id == id)
+    def detection(self, id: str, generation: int | None = None) -> StoredDetection | None:
+        statement = _DETECTIONS.where(detections.c.id == id, _of(generation))
         row = self._connection.execute(statement).first()
         return None if row is None else _stored_detection(row)
+
+    def scene_of(self, detection_id: str) -> str | None:
+        """The id of the scene of a detection, whatever generation has it."""
+        statement = select(scenes.c.id).join_from(detections, scenes)
+        return self._connection.scalar(statement.where(detections.c.id == detection_id).limit(1))
 
     def detections(self, ids: Collection[str]) -> list[StoredDetection]:
         """Detections by id; those that are gone are left out."""
         found: list[StoredDetection] = []
         for chunk in _chunks(ids):
-            asked = _DETECTIONS.where(detections.c.id.in_(chunk)).order_by(detections.c.row)
-            found += [_stored_detection(row) for row in self._connection.execute(asked)]
+            asked = _DETECTIONS.where(detections.c.id.in_(chunk), _of(None))
+            found += [
+                _stored_detection(row)
+                for row in self._connection.execute(asked.order_by(detections.c.row))
+            ]
         return found
 
-    def embedding(self, id: str) -> NDArray[np.float32] | None:
+    def embedding(self, id: str, generation: int | None = None) -> NDArray[np.float32] | None:
         """The unit embedding [D] of a detection; None when there is no such detection.
 
         Raises:
             GalleryDamagedError: when it is not what was written.
         """
-        row = self._connection.execute(_PEOPLE.where(detections.c.id == id)).first()
+        asked = _PEOPLE.where(detections.c.id == id, _of(generation))
+        row = self._connection.execute(asked).first()
         if row is None:
             return None
         embedding: NDArray[np.float32] = _people([row]).detections.embeddings[0]
         return embedding
+
+    def rows_of(self, generation: int) -> NDArray[np.int64]:
+        """The rows of a generation's detections, ascending."""
+        asked = select(detections.c.row).where(_of(generation)).order_by(detections.c.row)
+        return np.fromiter(self._connection.scalars(asked), np.int64)
 
     def people(self, rows: Collection[int]) -> Iterator[People]:
         """Detections by row; those that are gone are left out. When rows rise, so do they.
@@ -337,42 +358,53 @@ class Snapshot:
             if found:
                 yield _people(found)
 
-    def all_people(self) -> Iterator[People]:
-        """Every detection, by rising row, some thousand at a time.
+    def all_people(self, generation: int | None = None) -> Iterator[People]:
+        """Every detection of a generation, by rising row, some thousand at a time.
 
         Raises:
             GalleryDamagedError: when one is not what was written.
         """
-        ordered = _PEOPLE.order_by(detections.c.row).execution_options(yield_per=CHUNK)
+        ordered = _PEOPLE.where(_of(generation)).order_by(detections.c.row)
+        ordered = ordered.execution_options(yield_per=CHUNK)
         for found in self._connection.execute(ordered).partitions():
             yield _people(found)
 
-    def people_in(self, scene_ids: Collection[str]) -> Iterator[People]:
-        """Everybody in these scenes, by rising row; scenes that are gone are left out.
+    def people_in(
+        self, scene_ids: Collection[str], generation: int | None = None
+    ) -> Iterator[People]:
+        """A generation's people in these scenes, by rising row; of scenes that are gone, nobody.
 
         Raises:
             GalleryDamagedError: when one is not what was written.
         """
         for chunk in _chunks(self.numbers_of(scene_ids).tolist()):
-            wanted = _PEOPLE.where(detections.c.scene.in_(chunk)).order_by(detections.c.row)
+            wanted = _PEOPLE.where(detections.c.scene.in_(chunk), _of(generation))
+            wanted = wanted.order_by(detections.c.row)
             found = self._connection.execute(wanted).all()
             if found:
                 yield _people(found)
 
-    def labels(self, rows: Collection[int] | None = None) -> dict[int, str]:
-        """Labels by the rows of their detections, rising; of some rows, or of all."""
-        every = select(labels.c.row, labels.c.label).order_by(labels.c.row)
+    def labels(
+        self, rows: Collection[int] | None = None, *, generation: int | None = None
+    ) -> dict[int, str]:
+        """Labels by the rows of their detections, rising; of some, or of all of a generation."""
+        every = (
+            select(detections.c.row, labels.c.label)
+            .join_from(labels, detections, labels.c.detection == detections.c.id)
+            .order_by(detections.c.row)
+        )
         if rows is None:
-            return {row.row: row.label for row in self._connection.execute(every)}
+            own = self._connection.execute(every.where(_of(generation)))
+            return {row.row: row.label for row in own}
         found: dict[int, str] = {}
         for chunk in _chunks(rows):
-            some = self._connection.execute(every.where(labels.c.row.in_(chunk)))
+            some = self._connection.execute(every.where(detections.c.row.in_(chunk)))
             found |= {row.row: row.label for row in some}
         return found
 
     def detections_labelled(self, label: str) -> list[StoredDetection]:
         """Detections that people say are this one."""
-        asked = _DETECTIONS.where(labels.c.label == label).order_by(detections.c.row)
+        asked = _DETECTIONS.where(labels.c.label == label, _of(None)).order_by(detections.c.row)
         return [_stored_detection(row) for row in self._connection.execute(asked)]
 
     def calibrations(self, fingerprint: str, limit: int) -> list[StoredCalibration]:
@@ -396,7 +428,9 @@ class Snapshot:
         row = self._connection.execute(statement).first()
         return None if row is None else _stored_calibration(row)
 
-    def _scenes(self, statement: Any, *, with_detections: bool) -> dict[int, StoredScene]:
+    def _scenes(
+        self, statement: Any, *, with_detections: bool, generation: int | None = None
+    ) -> dict[int, StoredScene]:
         found = {row.number: row for row in self._connection.execute(statement)}
         tags: dict[int, list[str]] = {number: [] for number in found}
         people: dict[int, list[StoredDetection]] = {number: [] for number in found}
@@ -405,8 +439,8 @@ class Snapshot:
             for row in self._connection.execute(tagged.order_by(scene_tags.c.position)):
                 tags[row.scene].append(row.tag)
             if with_detections:
-                seen = _DETECTIONS.where(detections.c.scene.in_(chunk)).order_by(detections.c.row)
-                for row in self._connection.execute(seen):
+                seen = _DETECTIONS.where(detections.c.scene.in_(chunk), _of(generation))
+                for row in self._connection.execute(seen.order_by(detections.c.row)):
                     people[row.scene].append(_stored_detection(row))
         return {
             number: _stored_scene(row, tags[number], people[number])
@@ -417,24 +451,16 @@ class Snapshot:
 class Change(Snapshot):
     """One transaction that writes."""
 
-    def set_model(self, model: GalleryModel) -> None:
-        self._connection.execute(delete(gallery))
-        self._connection.execute(
-            insert(gallery).values(
-                id=1,
-                model_name=model.name,
-                model_fingerprint=model.fingerprint,
-                embedding_dim=model.embedding_dim,
-                model_path=model.path,
-                created_at=_microseconds(datetime.now(UTC)),
-            )
-        )
-
-    def add(self, scene: NewScene, people: Detections) -> tuple[str, int, NDArray[np.int64]]:
+    def add(
+        self, scene: NewScene, people: Mapping[int, Detections]
+    ) -> tuple[str, int, dict[int, People]]:
         """Insert a scene and who is in it.
 
+        Args:
+            people: by the number of the generation that sees them.
+
         Returns:
-            Its id, its number, and the rows [N] of its detections.
+            Its id, its number, and who was stored in each generation.
 
         Raises:
             ExternalIdConflictError: when another scene has this external id.
@@ -459,9 +485,26 @@ class Change(Snapshot):
         )
         (number,) = inserted.inserted_primary_key or (0,)
         self._set_tags(number, scene.tags)
-        rows = self._add_people(number, people)
-        self._record("scene_added", id, detections=len(rows))
-        return id, number, rows
+        active = generations.active(self._connection)
+        # The one that answers goes first: the others take their ids from it.
+        order = sorted(people, key=lambda each: (active is None or each != active.number, each))
+        stored = {each: self._add_people(number, each, people[each]) for each in order}
+        self._record("scene_added", id, detections=len(stored[order[0]].rows) if order else 0)
+        return id, number, stored
+
+    def add_people(self, scene_id: str, generation: int, people: Detections) -> People | None:
+        """Store who is in a scene as one more generation sees it.
+
+        Returns:
+            Who was stored; None when there is no such scene, or the generation has it already.
+        """
+        number = self._connection.scalar(select(scenes.c.number).where(scenes.c.id == scene_id))
+        had = select(scene_generations.c.scene).where(
+            scene_generations.c.scene == number, scene_generations.c.generation == generation
+        )
+        if number is None or self._connection.scalar(had) is not None:
+            return None
+        return self._add_people(number, generation, people)
 
     def patch(self, id: str, changed: Mapping[str, object]) -> bool:
         """Set some of external_id, camera_id, captured_at, tags, attributes.
@@ -518,34 +561,68 @@ class Change(Snapshot):
         self._record("scene_removed", id, **details)
         return row.sha256, rows
 
-    def remove_detection(self, id: str, **details: object) -> int | None:
-        """Delete one detection; its row, or None when there is no such detection.
+    def remove_detection(self, id: str, **details: object) -> NDArray[np.int64] | None:
+        """Delete one detection from all generations, and keep its box away from later ones.
 
         Args:
             details: for the audit trail.
+
+        Returns:
+            Its rows, with those of boxes that only another generation has and that are the same
+            person by their overlap; None when there is no such detection.
         """
-        row = self._connection.scalar(select(detections.c.row).where(detections.c.id == id))
-        if row is not None:
-            self._connection.execute(delete(detections).where(detections.c.row == row))
-            self._record("detection_removed", id, **details)
-        return row
+        box = (detections.c.x1, detections.c.y1, detections.c.x2, detections.c.y2)
+        own = self._connection.execute(
+            select(detections.c.scene, detections.c.row, *box).where(detections.c.id == id)
+        ).all()
+        if not own:
+            return None
+        scene = own[0].scene
+        boxes = np.array([one[2:] for one in own], np.float64)
+        self._connection.execute(
+            insert(suppressed),
+            [
+                {"scene": scene, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
+                for x1, y1, x2, y2 in sorted({tuple(each) for each in boxes.tolist()})
+            ],
+        )
+        having = select(detections.c.generation).where(detections.c.id == id)
+        elsewhere = self._connection.execute(
+            select(detections.c.row, *box).where(
+                detections.c.scene == scene, detections.c.generation.not_in(having)
+            )
+        ).all()
+        others = np.array([one[1:] for one in elsewhere], np.float64).reshape(-1, 4)
+        same = overlapping(others, boxes)
+        rows = [one.row for one in own]
+        rows += [one.row for one, is_same in zip(elsewhere, same, strict=True) if is_same]
+        gone = select(detections.c.id).where(detections.c.row.in_(rows))
+        self._connection.execute(delete(labels).where(labels.c.detection.in_(gone)))
+        self._connection.execute(delete(detections).where(detections.c.row.in_(rows)))
+        self._record("detection_removed", id, **details)
+        return np.array(sorted(rows), np.int64)
+
+    def note_change(self, kind: str, subject: str, **details: object) -> None:
+        """Number a change that other tables have; the audit trail gets it, too."""
+        self._record(kind, subject, **details)
 
     def set_label(self, id: str, label: str) -> bool:
         """Say who a detection is; False when there is no such detection."""
-        row = self._connection.scalar(select(detections.c.row).where(detections.c.id == id))
-        if row is None:
+        scene = self._connection.scalar(select(detections.c.scene).where(detections.c.id == id))
+        if scene is None:
             return False
-        self._connection.execute(delete(labels).where(labels.c.row == row))
+        self._connection.execute(delete(labels).where(labels.c.detection == id))
         self._connection.execute(
-            insert(labels).values(row=row, label=label, at=_microseconds(datetime.now(UTC)))
+            insert(labels).values(
+                detection=id, scene=scene, label=label, at=_microseconds(datetime.now(UTC))
+            )
         )
         self._record("detection_labelled", id)
         return True
 
     def remove_label(self, id: str) -> bool:
         """Say no more who a detection is; False when nobody did."""
-        row = select(detections.c.row).where(detections.c.id == id).scalar_subquery()
-        removed = self._connection.execute(delete(labels).where(labels.c.row == row)).rowcount
+        removed = self._connection.execute(delete(labels).where(labels.c.detection == id)).rowcount
         if removed:
             self._record("label_removed", id)
         return bool(removed)
@@ -589,23 +666,32 @@ class Change(Snapshot):
                 [{"scene": number, "position": at, "tag": tag} for at, tag in enumerate(unique)],
             )
 
-    def _add_people(self, number: int, people: Detections) -> NDArray[np.int64]:
+    def _add_people(self, number: int, generation: int, people: Detections) -> People:
+        """Insert a scene's people of one generation, without those that were deleted before."""
+        self._connection.execute(
+            insert(scene_generations).values(generation=generation, scene=number)
+        )
+        box = (suppressed.c.x1, suppressed.c.y1, suppressed.c.x2, suppressed.c.y2)
+        away = self._connection.execute(select(*box).where(suppressed.c.scene == number)).all()
+        if away:
+            unwanted = overlapping(people.boxes, np.array([tuple(one) for one in away]))
+            people = people.select(~unwanted)
         if not len(people):
-            return np.zeros(0, np.int64)
-        ids = [new_id("det_") for _ in range(len(people))]
+            none = np.zeros(0, np.int64)
+            return People(none, none, (), people)
+        ids = self._ids_for(number, people)
         blobs = [embedding.astype("<f4").tobytes() for embedding in people.embeddings]
         values = []
-        for id, box, score, blob in zip(
+        for id, (x1, y1, x2, y2), score, blob in zip(
             ids, people.boxes.tolist(), people.scores.tolist(), blobs, strict=True
         ):
-            x1, y1, x2, y2 = box
             checksum = _checksum(id, number, (x1, y1, x2, y2, score), blob)
             values.append(
-                {"id": id, "scene": number, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
-                | {"score": score, "checksum": checksum}
+                {"id": id, "generation": generation, "scene": number, "score": score}
+                | {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "checksum": checksum}
             )
         self._connection.execute(insert(detections), values)
-        rows = self._rows(number)
+        rows = self._rows(number, generation)
         self._connection.execute(
             insert(vectors),
             [
@@ -613,11 +699,24 @@ class Change(Snapshot):
                 for row, blob in zip(rows.tolist(), blobs, strict=True)
             ],
         )
-        return rows
+        return People(rows, np.full(len(rows), number, np.int64), tuple(ids), people)
 
-    def _rows(self, number: int) -> NDArray[np.int64]:
-        """The rows of a scene's detections, in the order they were inserted."""
+    def _ids_for(self, number: int, people: Detections) -> list[str]:
+        """Ids for people of a scene: of who answers now, where it is the same one by its box."""
+        asked = _DETECTIONS.where(detections.c.scene == number, _of(None))
+        known = self._connection.execute(asked.order_by(detections.c.row)).all()
+        boxes = np.array([(one.x1, one.y1, one.x2, one.y2) for one in known]).reshape(-1, 4)
+        pairs = paired(boxes, people.boxes)
+        return [
+            known[pairs[new]].id if new in pairs else new_id("det_") for new in range(len(people))
+        ]
+
+    def _rows(self, number: int, generation: int | None = None) -> NDArray[np.int64]:
+        """The rows of a scene's detections, in the order they were inserted; of all generations
+        when none is given."""
         statement = select(detections.c.row).where(detections.c.scene == number)
+        if generation is not None:
+            statement = statement.where(_of(generation))
         found = self._connection.scalars(statement.order_by(detections.c.row))
         return np.fromiter(found, np.int64)
 
@@ -629,10 +728,15 @@ class Change(Snapshot):
         audit.record(self._connection, kind, subject, details)
 
 
+def _of(generation: int | None) -> ColumnElement[bool]:
+    """Detections of the generation with this number, or of the one that answers."""
+    return detections.c.generation == (generations.ACTIVE if generation is None else generation)
+
+
 _DETECTIONS = (
     select(detections, scenes.c.id.label("scene_id"), labels.c.label)
     .join_from(detections, scenes)
-    .join(labels, labels.c.row == detections.c.row, isouter=True)
+    .join(labels, labels.c.detection == detections.c.id, isouter=True)
 )
 _PEOPLE = select(
     detections.c.row,
@@ -759,6 +863,17 @@ def _connect(path: Path, begin: str, pragmas: Sequence[str], **pool: int) -> Eng
     event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", begin_transaction)
     return engine
+
+
+@contextmanager
+def _without_foreign_keys(connection: Connection) -> Iterator[None]:
+    """Outside of a transaction: dropping a table deletes nothing that refers to it within."""
+    plain = cast(sqlite3.Connection, connection.connection.driver_connection)
+    plain.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        plain.execute("PRAGMA foreign_keys = ON")
 
 
 def _run_migrations(connection: Connection) -> None:

@@ -17,19 +17,23 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-FORMAT = 4  # the number of the newest migration, which is also its revision: 0004
+FORMAT = 5  # the number of the newest migration, which is also its revision: 0005
 
 metadata = MetaData()
 
-gallery = Table(  # one row: which model's embeddings these are
-    "gallery",
+generations = Table(  # whose embeddings there are: one row for each model
+    "generations",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("state", String, nullable=False),  # building, active (exactly one), kept
     Column("model_name", String, nullable=False),
-    Column("model_fingerprint", String, nullable=False),
+    Column("model_fingerprint", String, nullable=False, unique=True),
     Column("embedding_dim", Integer, nullable=False),
     Column("model_path", String),
     Column("created_at", Integer, nullable=False),
+    Column("activated_at", Integer),
+    sqlite_autoincrement=True,
 )
 
 scenes = Table(
@@ -66,7 +70,13 @@ detections = Table(
     "detections",
     metadata,
     Column("row", Integer, primary_key=True),  # the id in a vector index; never given twice
-    Column("id", String, nullable=False, unique=True),
+    Column("id", String, nullable=False),  # survives a change of the model, where the box does
+    Column(
+        "generation",
+        Integer,
+        ForeignKey("generations.number", ondelete="CASCADE"),
+        nullable=False,
+    ),
     Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False),
     # float32 values in columns of doubles: exact both ways
     Column("x1", Float, nullable=False),
@@ -75,6 +85,7 @@ detections = Table(
     Column("y2", Float, nullable=False),
     Column("score", Float, nullable=False),
     Column("checksum", Integer, nullable=False),  # CRC-32 of the row and its embedding
+    UniqueConstraint("id", "generation"),
     Index("detections_by_scene", "scene"),
     sqlite_autoincrement=True,
 )
@@ -151,12 +162,14 @@ replies = Table(  # answers to requests with an Idempotency-Key, to be given aga
     Index("replies_by_time", "created_at"),
 )
 
-labels = Table(  # who people say a detection is; gone with the detection
+labels = Table(  # who people say a detection is, in every generation that has it
     "labels",
     metadata,
-    Column("row", Integer, ForeignKey("detections.row", ondelete="CASCADE"), primary_key=True),
+    Column("detection", String, primary_key=True),
+    Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False),
     Column("label", String, nullable=False),
     Column("at", Integer, nullable=False),
+    Index("labels_by_scene", "scene"),
 )
 
 calibrations = Table(  # what a score is worth, measured on labels
@@ -192,4 +205,29 @@ erasures = Table(
     Column("key", String),
     Column("pending", String),  # a JSON object: what to erase; absent once nothing of it is left
     Column("receipt", String, nullable=False),  # a JSON object
+)
+
+scene_generations = Table(  # which scenes a generation has; in some of them it found nobody
+    "scene_generations",
+    metadata,
+    Column(
+        "generation",
+        Integer,
+        ForeignKey("generations.number", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), primary_key=True),
+    Index("scene_generations_by_scene", "scene"),
+)
+
+suppressed = Table(  # boxes of detections that were deleted: no generation gets them again
+    "suppressed",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("scene", Integer, ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False),
+    Column("x1", Float, nullable=False),
+    Column("y1", Float, nullable=False),
+    Column("x2", Float, nullable=False),
+    Column("y2", Float, nullable=False),
+    Index("suppressed_by_scene", "scene"),
 )

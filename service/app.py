@@ -1,6 +1,6 @@
 """The application: routes, errors and the edge around them, wired to one gallery."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import evaluation_routes, job_routes, keep_routes, routes, system
+from service import evaluation_routes, job_routes, keep_routes, model_routes, routes, system
 from service.edge import Edge, logger
 from service.errors import (
     PROBLEMS,
@@ -43,6 +43,8 @@ def create_app(
     settings: Settings | None = None,
     detector: Detector | None = None,
     kinds: Mapping[str, JobKind] = KINDS,
+    *,
+    other_detectors: Sequence[Detector] = (),
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -51,6 +53,8 @@ def create_app(
 
     Args:
         kinds: of jobs that can be run, by name.
+        other_detectors: models that the gallery can be changed to, besides those on disk; they
+            take a detector beside them.
     """
     settings = settings or Settings()
     metrics = Metrics()
@@ -59,7 +63,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
-            parts = open_parts(settings, detector, metrics, kinds)
+            detectors = [] if detector is None else [detector, *other_detectors]
+            parts = open_parts(settings, detectors, metrics, kinds)
             app.state.parts = await anyio.to_thread.run_sync(stack.enter_context, parts)
             app.openapi()  # made once, here, and not by the first request
             yield
@@ -78,6 +83,7 @@ def create_app(
     app.include_router(job_routes.router)
     app.include_router(evaluation_routes.router)
     app.include_router(keep_routes.router)
+    app.include_router(model_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,

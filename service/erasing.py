@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import SceneNotFoundError
-from indexer.gallery import Gallery
+from indexer.gallery import Gallery, View
 from indexer.records import GalleryHit, SceneFilter, StoredScene
 from indexer.times import now
 from service.errors import RequestError
@@ -73,11 +73,14 @@ class Selected:
         )
 
 
-def select(gallery: Gallery, wanted: ErasureRequest, query: NDArray[np.float32] | None) -> Selected:
+def select(
+    gallery: Gallery, wanted: ErasureRequest, query: NDArray[np.float32] | None, view: View
+) -> Selected:
     """What a preview asks for, as the gallery is now.
 
     Args:
         query: [D], of unit length, where wanted.query is given.
+        view: whose model described it.
     """
     best: dict[str, GalleryHit] = {}
     meant: set[str] | None = None  # ids of detections; None is everybody in the scenes
@@ -98,7 +101,7 @@ def select(gallery: Gallery, wanted: ErasureRequest, query: NDArray[np.float32] 
     else:
         assert query is not None
         assert wanted.min_score is not None
-        hits = _all_hits(gallery, query, wanted.min_score)
+        hits = _all_hits(gallery, query, wanted.min_score, view)
         for hit in hits:
             best.setdefault(hit.scene.id, hit)
         meant = {hit.detection.id for hit in hits}
@@ -115,11 +118,12 @@ def select(gallery: Gallery, wanted: ErasureRequest, query: NDArray[np.float32] 
 
 @dataclass(frozen=True)
 class Preview:
-    """What was shown, and how to see whether it is still so."""
+    """What was shown, and how to see whether it is still so: by the same generation."""
 
     wanted: ErasureRequest
     query: NDArray[np.float32] | None
     ids: frozenset[str]
+    generation_id: str
     expires: float
 
 
@@ -131,11 +135,15 @@ class Previews:
         self._kept: dict[str, Preview] = {}
 
     def keep(
-        self, wanted: ErasureRequest, query: NDArray[np.float32] | None, ids: frozenset[str]
+        self,
+        wanted: ErasureRequest,
+        query: NDArray[np.float32] | None,
+        ids: frozenset[str],
+        generation_id: str,
     ) -> tuple[str, datetime]:
         """A token, and when it expires. Of too many, the oldest is forgotten."""
         token = secrets.token_urlsafe(24)
-        preview = Preview(wanted, query, ids, time.monotonic() + TOKEN_S)
+        preview = Preview(wanted, query, ids, generation_id, time.monotonic() + TOKEN_S)
         with self._lock:
             while len(self._kept) >= MAX_PREVIEWS:
                 self._kept.pop(next(iter(self._kept)))
@@ -176,10 +184,12 @@ def _all_scenes(gallery: Gallery, filter: SceneFilter) -> list[StoredScene]:
             return found
 
 
-def _all_hits(gallery: Gallery, query: NDArray[np.float32], min_score: float) -> list[GalleryHit]:
+def _all_hits(
+    gallery: Gallery, query: NDArray[np.float32], min_score: float, view: View
+) -> list[GalleryHit]:
     k = FIRST_HITS
     while True:
-        hits = gallery.search(query, k=k, min_score=min_score)
+        hits = gallery.search(query, k=k, min_score=min_score, view=view)
         if len(hits) < k:
             return hits
         k *= 4

@@ -97,6 +97,25 @@ PROBLEMS: dict[str, ProblemKind] = {
     "erasure_token": ProblemKind(
         410, "Preview cannot be executed", "Ask for a new one, and execute it within 15 minutes."
     ),
+    "generation_building": ProblemKind(
+        409, "Another model is being indexed", "Wait for that job, or cancel it."
+    ),
+    "generation_active": ProblemKind(
+        409, "Model answers already", "The generation that answers stays; activate another one."
+    ),
+    "reindex_incomplete": ProblemKind(
+        409,
+        "Some images could not be indexed anew",
+        "The job's errors name them: delete them, or restore their files, and start it again.",
+    ),
+    "detection_gone": ProblemKind(
+        410,
+        "Detection is of another model",
+        "Fetch the image that the message names: its people have other ids now.",
+    ),
+    "generation_gone": ProblemKind(
+        410, "Model was changed and its people deleted", "Search again, with the picture."
+    ),
     "precondition_failed": ProblemKind(
         412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),

@@ -270,6 +270,7 @@ class EvaluationResult(Schema):
     and label, or of the protocol, as JSON.
     """
 
+    generation: str
     model: str
     model_sha256: str
     labels_sha256: str | None

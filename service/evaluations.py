@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import DetectionNotFoundError, SceneNotFoundError
 from indexer.evaluation import Question, evaluate, questions_of_labels
+from indexer.gallery import View
 from indexer.records import Crowd
 from models.errors import BoxError
 from service.errors import RequestError
@@ -19,6 +20,7 @@ from service.evaluation_schemas import (
     evaluation_fields,
 )
 from service.jobs import JobContext
+from service.parts import index_of
 from service.schemas import Box, Query, SearchRequest
 
 MOST_PEOPLE = 250_000
@@ -45,11 +47,15 @@ def evaluate_gallery(context: JobContext) -> dict[str, Any]:
 
 def _by_labels(context: JobContext, *, left_out: bool) -> EvaluationResult:
     gallery = context.parts.gallery
-    crowd = gallery.labelled() if left_out else gallery.everybody(most=MOST_PEOPLE)
+    view = gallery.view()
+    if left_out:
+        crowd = gallery.labelled(view=view)
+    else:
+        crowd = gallery.everybody(most=MOST_PEOPLE, view=view)
     questions = questions_of_labels(crowd)
     measured = evaluate(crowd, questions, progress=context.progress)
     return EvaluationResult(
-        **context.parts.index,
+        **index_of(view),
         labels_sha256=crowd.labels_sha256,
         protocol_sha256=None,
         unlabelled="left_out" if left_out else "wrong",
@@ -62,13 +68,14 @@ def _by_labels(context: JobContext, *, left_out: bool) -> EvaluationResult:
 
 def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> EvaluationResult:
     gallery = context.parts.gallery
+    view = gallery.view()
     shown = [
-        query.image_id or gallery.detection(query.detection_id or "").scene_id
+        query.image_id or gallery.detection(query.detection_id or "", view=view).scene_id
         for query in protocol.queries
     ]
     held = {known.image_id for query in protocol.queries for known in query.holds}
     wanted = None if protocol.images is None else {*protocol.images, *shown, *held}
-    crowd = gallery.everybody(scene_ids=wanted, most=MOST_PEOPLE)
+    crowd = gallery.everybody(scene_ids=wanted, most=MOST_PEOPLE, view=view)
     place_of = {scene.id: place for place, scene in enumerate(crowd.scenes)}
     listed = list(place_of) if protocol.images is None else protocol.images
     searched = np.unique([_place(place_of, id) for id in listed])
@@ -78,7 +85,7 @@ def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> Evaluatio
         if query.box is not None:  # what is stored needs no model, and takes no time
             context.progress(number, total)
         scene = _place(place_of, scene_id)
-        box, embedding = _person(context, crowd, scene, query)
+        box, embedding = _person(context, view, crowd, scene, query)
         pointer = f"/protocol/queries/{number}"
         holds = _holds(query, place_of, {*searched.tolist()} - {scene}, pointer)
         questions.append(Question(scene, box, embedding, query.person or f"\0{number}", holds))
@@ -90,7 +97,7 @@ def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> Evaluatio
         progress=lambda done, _: context.progress(len(questions) + done, total),
     )
     return EvaluationResult(
-        **context.parts.index,
+        **index_of(view),
         labels_sha256=None,
         protocol_sha256=hashlib.sha256(protocol.model_dump_json().encode()).hexdigest(),
         unlabelled=None,
@@ -102,7 +109,7 @@ def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> Evaluatio
 
 
 def _person(
-    context: JobContext, crowd: Crowd, scene: int, query: ProtocolQuery
+    context: JobContext, view: View, crowd: Crowd, scene: int, query: ProtocolQuery
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Box [4] and embedding [D] of a query's person."""
     if query.detection_id is not None:
@@ -112,6 +119,8 @@ def _person(
         return crowd.people[scene].boxes[place], crowd.people[scene].embeddings[place]
     asked = SearchRequest(queries=[Query(image_id=query.image_id, box=query.box)])
     (person,) = context.infer(lambda: context.parts.search.describe(asked, [], {}))
+    if person.view.generation != view.generation:
+        raise RequestError("generation_gone", "Another model answers since the evaluation began.")
     assert query.box is not None
     return _array(query.box), person.embedding
 

@@ -105,6 +105,7 @@ def add_image(parts: Parts, content: bytes, about: ImageMetadata, detector: Dete
         content,
         detector,
         parts.gallery,
+        detector_of=parts.detectors.of,
         limits=parts.settings.image_limits,
         external_id=about.external_id,
         camera_id=about.camera_id,

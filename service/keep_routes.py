@@ -7,7 +7,6 @@ from typing import Annotated, Any, BinaryIO
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
-from numpy.typing import NDArray
 from starlette.responses import JSONResponse, StreamingResponse
 
 from indexer.cursor import read_cursor, write_cursor
@@ -43,6 +42,7 @@ from service.keep_schemas import (
     ErasureReceipt,
     ErasureRequest,
     ErasuresQuery,
+    GenerationRecord,
     IndexRecord,
     SnapshotList,
     SnapshotRecord,
@@ -59,6 +59,7 @@ from service.routes import (
     too_many,
 )
 from service.schemas import SearchRequest
+from service.search import QueryPerson
 from service.uploads import (
     deadline_of,
     read_form_or_json,
@@ -260,6 +261,7 @@ def get_index(parts: PartsOf) -> Any:
         last_change=stats.last_change,
         index_change=stats.index_change,
         compacted_at=state.compacted_at,
+        generations=[GenerationRecord.of(one) for one in parts.gallery.generations()],
     )
 
 
@@ -299,7 +301,7 @@ async def _erase(
         )
         location = {"Location": f"/erasures/{accepted.erasure_id}"}
         return JSONResponse(accepted.model_dump(mode="json"), 202, location)
-    query = None
+    person = None
     if wanted.query is not None:
         asked = SearchRequest(queries=[wanted.query])
         done = await while_connected(
@@ -307,20 +309,22 @@ async def _erase(
             run_in_lane(
                 parts,
                 Lane.SEARCH,
-                lambda: parts.search.describe(asked, files, {})[0].embedding,
+                lambda: parts.search.describe(asked, files, {})[0],
                 deadline_s,
             ),
         )
-        query = done.value
-    shown = await anyio.to_thread.run_sync(_preview, parts, wanted, query)
+        person = done.value
+    shown = await anyio.to_thread.run_sync(_preview, parts, wanted, person)
     return JSONResponse(shown.model_dump(mode="json"))
 
 
-def _preview(parts: Parts, wanted: ErasureRequest, query: NDArray[Any] | None) -> ErasurePreview:
-    selected = select(parts.gallery, wanted, query)
+def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -> ErasurePreview:
+    view = parts.gallery.view() if person is None else person.view
+    query = None if person is None else person.embedding
+    selected = select(parts.gallery, wanted, query, view)
     token, expires_at = None, None
     if selected.ids:
-        token, expires_at = parts.previews.keep(wanted, query, selected.ids)
+        token, expires_at = parts.previews.keep(wanted, query, selected.ids, view.generation.id)
     hashes = {hash_id(id) for id in selected.all_ids}
     return ErasurePreview(
         token=token,
@@ -338,7 +342,11 @@ def _execute(parts: Parts, token: str, key: str | None) -> AcceptedErasure:
     preview = parts.previews.take(token)
 
     def agreed() -> bool:
-        return select(parts.gallery, preview.wanted, preview.query).ids == preview.ids
+        view = parts.gallery.view()
+        same_model = view.generation.id == preview.generation_id
+        return (preview.query is None or same_model) and (
+            select(parts.gallery, preview.wanted, preview.query, view).ids == preview.ids
+        )
 
     ids = sorted(preview.ids)
     meant = {"scene_ids": ids} if preview.wanted.erase == "images" else {"detection_ids": ids}

@@ -7,6 +7,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from indexer.audit import AuditEntry
 from indexer.erasures import Erasure
+from indexer.records import GenerationCount
 from indexer.snapshots import Snapshot
 from indexer.times import time_of
 from service.evaluation_schemas import LabelName
@@ -16,7 +17,7 @@ MAX_ERASED_IDS = 1000
 MAX_LISTED_MATCHES = 1000
 REMAINS = (
     "The pictures stay, and still show the person: only the detections and their embeddings are "
-    "erased, and the person is found there again if the picture is ever added or indexed anew. "
+    "erased, and the person is found there again if the picture is ever deleted and added anew. "
     'With "erase": "images" the pictures go, too.'
 )
 
@@ -122,6 +123,35 @@ class AuditPage(Schema):
     next_cursor: str | None
 
 
+class GenerationRecord(Schema):
+    """The people that one model finds. "active" is the one that answers, "building" one that gets
+    ready for that, "kept" one that could answer again."""
+
+    id: str
+    state: Literal["active", "building", "kept"]
+    model: str
+    model_sha256: str
+    images: int
+    detections: int
+    created_at: Time
+    activated_at: Time | None
+
+    @classmethod
+    def of(cls, count: GenerationCount) -> Self:
+        """As the gallery has it."""
+        found = count.generation
+        return cls(
+            id=found.id,
+            state=found.state,
+            model=found.model.name,
+            model_sha256=found.model.fingerprint,
+            images=count.scenes,
+            detections=count.detections,
+            created_at=found.created_at,
+            activated_at=found.activated_at,
+        )
+
+
 class IndexRecord(ModelOfIndex):
     """How much the index holds, and how much of it is unused."""
 
@@ -134,6 +164,7 @@ class IndexRecord(ModelOfIndex):
     last_change: int
     index_change: int = Field(description="The newest change that the index holds.")
     compacted_at: Time | None = Field(description="Null: never, or before the audit trail begins.")
+    generations: list[GenerationRecord] = Field(description="Oldest first.")
 
 
 SELECTIONS = ("image_ids", "external_ids", "detection_ids", "label", "filter", "query")

@@ -83,6 +83,12 @@ class Keeper:
     def look(self) -> None:
         """Finish what is to be finished, and compact what is worth it."""
         self._gallery.finish_erasures()
+        building = self._gallery.building()
+        unfinished = self._gallery.jobs.page(
+            limit=1, states=("queued", "running"), kinds=("reindex",)
+        )
+        if building is not None and not unfinished.jobs:
+            self._gallery.keep_generation(building.id)  # whoever built it has given up
         if self._gallery.wants_compaction:
             with acting_as("(automatic)"):
                 freed = self._gallery.compact()

@@ -4,17 +4,20 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from indexer.errors import StorageFullError
-from indexer.gallery import Gallery
+from indexer.errors import GalleryMismatchError, StorageFullError
+from indexer.gallery import Gallery, View
 from indexer.records import GalleryStats
-from models.detector import DEFAULT_MODEL, Detector, OnnxDetector
+from indexer.reindex import reindex
+from models.detector import Detector
+from models.errors import ModelFileError
+from service.detectors import Detectors
 from service.erasing import Previews
 from service.idempotency import RunningRequests
 from service.jobs import JobKind, JobRunner
@@ -42,11 +45,12 @@ class Parts:
         decoding: bounds how many pictures are decoded at once outside the worker.
         requests: those with an Idempotency-Key that are being answered.
         previews: of erasures, that may be executed.
+        detectors: the models; detector is that of the generation that answers.
     """
 
     settings: Settings
     keys: tuple[ApiKey, ...]
-    detector: Detector
+    detectors: Detectors
     gallery: Gallery
     worker: Worker
     search: PersonSearch
@@ -62,10 +66,14 @@ class Parts:
     previews: Previews = field(default_factory=Previews)
 
     @property
+    def detector(self) -> Detector:
+        """Of the generation that answers now."""
+        return self.detectors.of(self.gallery.model)
+
+    @property
     def index(self) -> dict[str, str]:
-        """The model behind the embeddings, as responses name it."""
-        card = self.detector.card
-        return {"model": card.name, "model_sha256": card.fingerprint}
+        """The generation that answers now, as responses name it."""
+        return index_of(self.gallery.view())
 
     def free_disk(self) -> tuple[int, int]:
         """Bytes free where the gallery is, and how many must stay free for writes to go on."""
@@ -136,13 +144,14 @@ class Parts:
 @contextmanager
 def open_parts(
     settings: Settings,
-    detector: Detector | None,
+    detectors: Sequence[Detector],
     metrics: Metrics,
     kinds: Mapping[str, JobKind],
 ) -> Iterator[Parts]:
-    """Load the model, open the gallery, run one inference, take up jobs; close all at the end.
+    """Open the gallery, load its model, run one inference, take up jobs; close all at the end.
 
     Args:
+        detectors: that are loaded already; the first one is for a new gallery.
         kinds: of jobs that can be run, by name.
 
     Raises:
@@ -152,23 +161,31 @@ def open_parts(
     keys = settings.read_keys()
     if settings.import_dir is not None and not settings.import_dir.is_dir():
         raise SettingsError(f"import_dir: {settings.import_dir} is not a directory")
-    if detector is None:
-        detector = OnnxDetector(settings.model, threads=settings.threads, device=settings.device)
-    card = detector.card
+    if settings.models_dir is not None and not settings.models_dir.is_dir():
+        raise SettingsError(f"models_dir: {settings.models_dir} is not a directory")
+    models = Detectors(
+        settings.model,
+        settings.models_dir,
+        given=detectors,
+        threads=settings.threads,
+        device=settings.device,
+    )
+    card = models.first.card
     with Gallery.open_(
         settings.data_dir,
         model_name=card.name,
         model_fingerprint=card.fingerprint,
         embedding_dim=card.embedding_dim,
-        # The model that ships moves with the package; only another one is remembered by its path.
-        model_path=None if settings.model == DEFAULT_MODEL else settings.model,
+        model_path=models.first.path,
         engine=settings.engine,
         snapshots=settings.snapshot_dir,
+        any_model=True,
     ) as gallery:
+        detector = settle_model(gallery, models)
         worker = Worker(search_max=settings.search_queue_max, ingest_max=settings.ingest_queue_max)
         try:
             worker.submit(Lane.SEARCH, lambda: warm_up(detector)).result()
-            search = PersonSearch(detector, gallery, limits=settings.image_limits)
+            search = PersonSearch(models.of, gallery, limits=settings.image_limits)
             jobs = JobRunner(
                 gallery.jobs,
                 gallery.replies,
@@ -180,8 +197,9 @@ def open_parts(
             keeper = Keeper(
                 gallery, metrics, retention=settings.retention, audit_days=settings.audit_days
             )
-            parts = Parts(settings, keys, detector, gallery, worker, search, jobs, keeper, metrics)
+            parts = Parts(settings, keys, models, gallery, worker, search, jobs, keeper, metrics)
             metrics.watch(parts.gauges)
+            card = detector.card
             logger.info("ready: model %s, %d images", card.name, gallery.count())
             logger.info("terms of model %s: %s", card.name, card.terms)
             jobs.start(parts)
@@ -193,6 +211,42 @@ def open_parts(
                 keeper.close(settings.drain_s)
         finally:
             worker.close()
+
+
+def settle_model(gallery: Gallery, models: Detectors) -> Detector:
+    """The detector of what a gallery answers with; an empty one is given the model of the settings.
+
+    Raises:
+        GalleryMismatchError: the gallery's model cannot be found.
+    """
+    wanted, answering = models.first, gallery.model
+    if answering.fingerprint != wanted.card.fingerprint:
+        if not gallery.count():
+            before = gallery.view().generation
+            reindex(gallery, wanted.of_gallery, models.of)
+            gallery.delete_generation(before.id)
+        else:
+            logger.warning(
+                "the gallery answers with its model %s, not with %s; to change it: "
+                "POST /models/%s/reindex",
+                answering.name,
+                wanted.card.name,
+                wanted.name,
+            )
+    try:
+        return models.of(gallery.model)
+    except ModelFileError as error:
+        raise GalleryMismatchError(f"the gallery cannot answer: {error}") from error
+
+
+def index_of(view: View) -> dict[str, str]:
+    """A generation, as responses name it."""
+    model = view.generation.model
+    return {
+        "generation": view.generation.id,
+        "model": model.name,
+        "model_sha256": model.fingerprint,
+    }
 
 
 def warm_up(detector: Detector) -> None:

@@ -29,7 +29,7 @@ from service.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, diges
 from service.import_jobs import add_image, spooled_name
 from service.job_requests import accept
 from service.job_schemas import AcceptedJob
-from service.parts import Parts
+from service.parts import Parts, index_of
 from service.pictures import crop_jpeg, thumbnail_jpeg, upright_jpeg
 from service.schemas import (
     AddedImage,
@@ -504,9 +504,10 @@ def get_crop(detection_id: str, parts: PartsOf) -> Response:
 )
 def get_embedding(detection_id: str, parts: PartsOf) -> Any:
     """Unit length; comparable only with embeddings of the same model."""
-    embedding = parts.gallery.embedding(detection_id).tolist()
+    view = parts.gallery.view()
+    embedding = parts.gallery.embedding(detection_id, view=view).tolist()
     parts.gallery.note("embedding_read", detection_id)
-    return Embedding(detection_id=detection_id, embedding=embedding, **parts.index)
+    return Embedding(detection_id=detection_id, embedding=embedding, **index_of(view))
 
 
 @router.delete(
@@ -610,7 +611,8 @@ async def _search(
     as_of, started = now(), time.perf_counter()
     answer = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
     timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
-    matching = parts.detector.card.matching
+    view = people[0].view
+    matching = parts.detectors.of(view.generation.model).card.matching
     match_similarity = None if matching is None else matching.similarity
     hits = []
     for rank, found in enumerate(answer.hits, 1):
@@ -642,7 +644,7 @@ async def _search(
         hits=hits,
         rerank=Rerank(method="none") if wanted.rerank.method == "none" else wanted.rerank,
         index=SearchedIndex(
-            **parts.index,
+            **index_of(view),
             exact=True,
             as_of=as_of,
             match_similarity=match_similarity,

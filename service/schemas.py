@@ -313,8 +313,9 @@ class SearchRequest(Schema):
 
 
 class ModelOfIndex(Schema):
-    """Which model made the embeddings."""
+    """Whose embeddings these are: the generation of the index, and its model."""
 
+    generation: str
     model: str
     model_sha256: str
 
@@ -407,6 +408,7 @@ class Embedding(Schema):
 
     detection_id: str
     embedding: list[float]
+    generation: str
     model: str
     model_sha256: str
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import SceneNotFoundError
-from indexer.gallery import Gallery
+from indexer.gallery import Gallery, View
+from indexer.ingest import DetectorOf
 from indexer.records import GalleryHit
 from indexer.reranking import by_context, by_neighbours
 from models.detections import Detections
-from models.detector import Detector
 from models.evaluation.found import in_company
 from models.image import ImageLimits, read_image
 from service.errors import RequestError
@@ -35,6 +35,7 @@ class QueryPerson:
         box: in the upright picture; None where the whole picture is the person.
         width, height: of the person, in pixels.
         scene_ids: stored scenes that the query comes from, or is identical to.
+        view: whose model described the person; only in it the embedding means anything.
         company: [K, D] float32, the person and the others in the scene, surest first; None where it
             was not asked for.
     """
@@ -44,6 +45,7 @@ class QueryPerson:
     width: float
     height: float
     scene_ids: tuple[str, ...]
+    view: View
     company: NDArray[np.float32] | None = None
 
     @property
@@ -79,15 +81,15 @@ class Answer:
 class PersonSearch:
     """Answers searches in one gallery. `describe` runs the model, `rank` only the index."""
 
-    def __init__(self, detector: Detector, gallery: Gallery, *, limits: ImageLimits) -> None:
-        self._detector = detector
+    def __init__(self, detector_of: DetectorOf, gallery: Gallery, *, limits: ImageLimits) -> None:
+        self._detector_of = detector_of
         self._gallery = gallery
         self._limits = limits
 
     def describe(
         self, request: SearchRequest, uploads: Sequence[BinaryIO], timings: dict[str, float]
     ) -> list[QueryPerson]:
-        """The people asked about, in order.
+        """The people asked about, in order; all as one model sees them.
 
         Args:
             uploads: the picture files that `Query.image` counts.
@@ -109,20 +111,23 @@ class PersonSearch:
                     "crop; send its scene with a box, or use k_reciprocal",
                 )
         timings.update(decode=0.0, infer=0.0)
+        view = self._gallery.view()
         return [
-            self._describe_one(query, number, uploads, timings, by_context)
+            self._describe_one(query, number, uploads, timings, view, by_context)
             for number, query in enumerate(queries)
         ]
 
     def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> Answer:
         """Hits by score, equal scores in the order of detection ids; or as `rerank` orders them.
 
-        Several queries of fusion max have as many chances to match somebody else: the false-match
-        rates are then at most those told.
+        They are of the generation whose model described the people, also when another one answers
+        by now. Several queries of fusion max have as many chances to match somebody else: the
+        false-match rates are then at most those told.
 
         Raises:
             RequestError: max_fmr without a calibration.
             CalibrationError: one that cannot support max_fmr.
+            GenerationGoneError: the generation was deleted meanwhile.
         """
         excluded = set[str]()
         if request.exclude_query_image:
@@ -132,7 +137,7 @@ class PersonSearch:
             vectors = [(None, _mean([person.embedding for person in people]))]
         else:
             vectors = [(number, person.embedding) for number, person in enumerate(people)]
-        calibrated = self._gallery.calibration_in_use()
+        calibrated = self._gallery.calibration_in_use(view=people[0].view)
         rates = None if calibrated is None else calibrated.content
         min_score = request.min_score
         if request.max_fmr is not None:
@@ -154,6 +159,7 @@ class PersonSearch:
                 min_detection_score=request.min_detection_score,
                 group_by=request.group_by,
                 exclude_scene_ids=excluded,
+                view=people[0].view,
             ):
                 key = hit.scene.id if request.group_by == "image" else hit.detection.id
                 if key not in best or _order(hit) < _order(best[key].hit):
@@ -172,7 +178,8 @@ class PersonSearch:
         request: SearchRequest,
     ) -> list[RankedHit]:
         """The same hits in another order, without those that were removed meanwhile."""
-        crowd = self._gallery.everybody(scene_ids={one.hit.scene.id for one in hits})
+        scenes = {one.hit.scene.id for one in hits}
+        crowd = self._gallery.everybody(scene_ids=scenes, view=people[0].view)
         found = [one.hit for one in hits]
         if request.rerank.method == "cbgm":
             companies = [one.company for one in people if one.company is not None]
@@ -187,16 +194,17 @@ class PersonSearch:
         number: int,
         uploads: Sequence[BinaryIO],
         timings: dict[str, float],
+        view: View,
         with_company: bool,
     ) -> QueryPerson:
         if query.detection_id is not None:
-            return self._stored_person(query.detection_id, with_company)
+            return self._stored_person(query.detection_id, view, with_company)
         if query.image_id is not None:
-            scene = self._gallery.get(query.image_id)
+            scene = self._gallery.get(query.image_id, view=view)
             if query.box is None and not query.crop:
                 if not scene.detections:
                     raise _nobody(number)
-                return self._stored_person(scene.detections[0].id, with_company)
+                return self._stored_person(scene.detections[0].id, view, with_company)
             content = self._gallery.content(scene.id)
             scene_ids: tuple[str, ...] = (scene.id,)
         else:
@@ -206,16 +214,17 @@ class PersonSearch:
         started = time.perf_counter()
         image = read_image(content, self._limits)
         decoded = time.perf_counter()
+        detector = self._detector_of(view.generation.model)
         timings["decode"] += (decoded - started) * 1e3
         people: Detections | None = None
         if query.crop:
             box = None
-            embedding = self._detector.embed_crop(image.pixels)
+            embedding = detector.embed_crop(image.pixels)
         elif query.box is not None:
             box = (query.box.x1, query.box.y1, query.box.x2, query.box.y2)
-            embedding = self._detector.embed(image.pixels, np.array([box], np.float64))[0]
+            embedding = detector.embed(image.pixels, np.array([box], np.float64))[0]
         else:
-            people = self._detector.detect([image.pixels])[0]
+            people = detector.detect([image.pixels])[0]
             if not len(people):
                 raise _nobody(number)
             x1, y1, x2, y2 = people.boxes[0].tolist()
@@ -223,24 +232,27 @@ class PersonSearch:
         company = None
         if with_company and box is not None:
             if query.image_id is not None:
-                people = self._people_of(query.image_id)
+                people = self._people_of(query.image_id, view)
             elif people is None:
-                people = self._detector.detect([image.pixels])[0]
+                people = detector.detect([image.pixels])[0]
             company = in_company(embedding, np.array(box), people)
         timings["infer"] += (time.perf_counter() - decoded) * 1e3
         width, height = (image.width, image.height) if box is None else _size(box)
-        return QueryPerson(embedding, box, width, height, scene_ids, company)
+        return QueryPerson(embedding, box, width, height, scene_ids, view, company)
 
-    def _stored_person(self, detection_id: str, with_company: bool) -> QueryPerson:
-        found = self._gallery.detection(detection_id)
-        embedding = self._gallery.embedding(detection_id)
+    def _stored_person(self, detection_id: str, view: View, with_company: bool) -> QueryPerson:
+        found = self._gallery.detection(detection_id, view=view)
+        embedding = self._gallery.embedding(detection_id, view=view)
         company = None
         if with_company:
-            company = in_company(embedding, np.array(found.box), self._people_of(found.scene_id))
-        return QueryPerson(embedding, found.box, *_size(found.box), (found.scene_id,), company)
+            people = self._people_of(found.scene_id, view)
+            company = in_company(embedding, np.array(found.box), people)
+        return QueryPerson(
+            embedding, found.box, *_size(found.box), (found.scene_id,), view, company
+        )
 
-    def _people_of(self, scene_id: str) -> Detections:
-        crowd = self._gallery.everybody(scene_ids=[scene_id])
+    def _people_of(self, scene_id: str, view: View) -> Detections:
+        crowd = self._gallery.everybody(scene_ids=[scene_id], view=view)
         if not crowd.people:
             raise SceneNotFoundError(f"there is no scene {scene_id}")
         return crowd.people[0]

@@ -62,7 +62,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Where the gallery is kept.")
     model: Path = Field(
         DEFAULT_MODEL,
-        description="Model directory (card.json and two graphs), or the name of one that ships.",
+        description="Model of a new gallery: its directory (card.json and two graphs), or the name "
+        "of one that ships. A gallery with images keeps its own until it is changed.",
+    )
+    models_dir: Path | None = Field(
+        None, description="Directory of model directories that the gallery can be changed to."
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")

@@ -2,25 +2,50 @@
 
 python -m indexer.tests.dying add|remove|snapshot|erase|forget|compact|restore DIRECTORY STEP
 python -m indexer.tests.dying ingest DIRECTORY FOLDER
+python -m indexer.tests.dying reindex|back DIRECTORY [TIMES]STEP
 """
 
 import os
 import sys
 from pathlib import Path
 
+from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import ingest
+from indexer.reindex import reindex
 from indexer.snapshots import list_snapshots, restore_snapshot
-from indexer.tests.scenery import StubDetector, new_scene, open_gallery, people
+from indexer.tests.scenery import (
+    OtherDetector,
+    StubDetector,
+    model_of,
+    new_scene,
+    open_gallery,
+    people,
+)
 
 DEATH = 41
 
 
-def die_at(fatal):
+def die_at(fatal, times=1):
+    reached = []
+
     def on_step(step):
         if step == fatal:
-            os._exit(DEATH)
+            reached.append(step)
+            if len(reached) == times:
+                os._exit(DEATH)
 
     return on_step
+
+
+def open_gallery_of_any(directory, **options):
+    model = remembered_model(directory)
+    return Gallery.open_(
+        directory,
+        model_name=model.name,
+        model_fingerprint=model.fingerprint,
+        embedding_dim=model.embedding_dim,
+        **options,
+    )
 
 
 def say(*words):
@@ -41,6 +66,12 @@ def main(action, directory, argument):
     elif action == "add":
         gallery = open_gallery(directory, engine="exact", on_step=die_at(argument))
         gallery.add(new_scene("new", external_id="new", tags=("a", "b")), people(5, seed=5))
+    elif action in ("reindex", "back"):
+        step = argument.lstrip("0123456789")
+        times = int(argument[: len(argument) - len(step)] or 1)
+        gallery = open_gallery_of_any(directory, on_step=die_at(step, times))
+        detector = OtherDetector() if action == "reindex" else StubDetector()
+        reindex(gallery, model_of(detector), lambda model: detector)
     elif action == "restore":
         (found,) = list_snapshots(directory / "snapshots")
         restore_snapshot(found.path, directory, on_step=die_at(argument))

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.gallery import Gallery
-from indexer.records import NewScene
+from indexer.records import GalleryModel, NewScene
 from models.detections import Detections
 
 DIM = 48
@@ -81,3 +81,25 @@ class StubDetector:
         middle = width // 2
         boxes = np.array([[0, 0, middle, height], [middle, 0, width, height]], np.float32)
         return Detections(boxes, np.array([0.9, 0.6], np.float32), self.embed(image, boxes))
+
+
+class OtherDetector(StubDetector):
+    """Another model: nearly the same person on the left, none on the right, one at the bottom."""
+
+    card = SimpleNamespace(name="other", fingerprint="6" * 64, embedding_dim=24)
+
+    def embed_crop(self, image):
+        return unit(super().embed_crop(image)[:24] + np.float32(5))
+
+    def _detect(self, image):
+        height, width = image.shape[:2]
+        boxes = np.array([[0, 1, width // 2, height], [0, 0.8 * height, width, height]], np.float32)
+        return Detections(boxes, np.array([0.8, 0.7], np.float32), self.embed(image, boxes))
+
+
+DETECTORS = {each.card.fingerprint: each for each in (StubDetector, OtherDetector)}
+
+
+def model_of(detector):
+    card = detector.card
+    return GalleryModel(card.name, card.fingerprint, card.embedding_dim)

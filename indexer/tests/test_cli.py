@@ -9,7 +9,7 @@ import indexer
 from indexer import __main__ as cli
 from indexer.gallery import Gallery
 from indexer.records import SceneFilter
-from indexer.tests.scenery import StubDetector, open_gallery, picture
+from indexer.tests.scenery import OtherDetector, StubDetector, open_gallery, picture
 
 
 @pytest.fixture
@@ -236,3 +236,54 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == f"error: there is no gallery in {tmp_path / 'none'}\n"
+
+
+@pytest.fixture
+def two_models(monkeypatch):
+    """Model directories "old" and "new" stand for two stub detectors."""
+    models = {"old": StubDetector, "new": OtherDetector}
+    loaded = []
+
+    def detector(model, *, threads):
+        loaded.append(model.name)
+        return models[model.name]()
+
+    monkeypatch.setattr(cli, "OnnxDetector", detector)
+    monkeypatch.setattr(cli, "load_card", lambda model: models[model.name].card)
+    return loaded
+
+
+def test_reindex_changes_the_model_and_rollback_takes_it_back(run, two_models, photos, tmp_path):
+    run("add", photos, "--model", tmp_path / "old")
+    found = run("search", photos / "1.png", "--json")
+
+    code, out, _ = run("reindex", "--model", tmp_path / "new")
+    assert (code, out.split(" (")[0]) == (0, "other answers now")
+    assert out.endswith("6 people in 3 scenes; --rollback goes back\n")
+    assert run("search", photos / "1.png", "--json")[0] == 0
+    assert two_models[-2:] == ["new", "new"]
+
+    code, out, _ = run("reindex", "--rollback")
+    assert (code, out.split(" (")[0]) == (0, "stub answers now")
+    assert run("search", photos / "1.png", "--json") == found
+
+
+def test_without_a_model_before_there_is_no_rollback(run, photos):
+    run("add", photos)
+
+    code, _, err = run("reindex", "--rollback")
+
+    assert (code, err) == (2, "error: there is no model before to go back to\n")
+
+
+def test_reindex_names_the_scenes_that_it_cannot_read(run, two_models, photos, tmp_path):
+    run("add", photos, "--model", tmp_path / "old")
+    originals = sorted((tmp_path / "gallery" / "originals").iterdir())
+    originals[0].write_bytes(b"torn")
+
+    code, _, err = run("reindex", "--model", tmp_path / "new")
+
+    assert code == 2
+    assert err.count("failed: img_") == 1
+    assert "1 failed; the model was not changed" in err
+    assert "model_name: stub" in run("stats")[1]

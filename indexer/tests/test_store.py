@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import indexer
+from indexer import generations
 from indexer import store as store_module
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
 from indexer.ids import new_id
-from indexer.records import SceneFilter
+from indexer.records import GalleryModel, SceneFilter
 from indexer.store import Store
 from indexer.tables import FORMAT, metadata
-from indexer.tests.scenery import new_scene, people
+from indexer.tests.scenery import DIM, new_scene, people
 from models.detections import Detections
 
 
@@ -28,9 +30,18 @@ def store(tmp_path):
     opened.close()
 
 
+def active_number(change):
+    active = generations.active(change.connection)
+    model = GalleryModel("stub", "5" * 64, DIM)
+    return (active or generations.begin(change.connection, model, "active")).number
+
+
 def add(store, name, found=None, **metadata_of_scene):
     with store.write() as change:
-        return change.add(new_scene(name, **metadata_of_scene), found or people(2))
+        active = active_number(change)
+        scene = new_scene(name, **metadata_of_scene)
+        id, number, added = change.add(scene, {active: found or people(2)})
+        return id, number, added[active].rows
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(store):
@@ -121,7 +132,7 @@ def test_a_removed_scene_leaves_no_rows_behind(store):
 
 def test_an_exception_in_a_transaction_undoes_all_of_it(store):
     with pytest.raises(KeyError), store.write() as change:
-        change.add(new_scene("a", tags=("x",)), people(3))
+        change.add(new_scene("a", tags=("x",)), {active_number(change): people(3)})
         raise KeyError
 
     with store.read() as snapshot:
@@ -231,17 +242,34 @@ def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "_run_migrations", only_the_first)
-        patched.setattr(store_module.audit, "record", lambda *_: None)  # a table of later
-        old = Store(tmp_path / "gallery.sqlite3")
-        id, _, _ = add(old, "a", camera_id="gate")
-        old.close()
+        Store(tmp_path / "gallery.sqlite3").close()
+    with closing(sqlite3.connect(tmp_path / "gallery.sqlite3")) as old, old:
+        old.executescript("""
+            INSERT INTO gallery VALUES (1, 'stub', 'f', 2, NULL, 7);
+            INSERT INTO scenes VALUES
+                (4, 'img_a', 'aa', 3, 9, 9, 'PNG', 1, NULL, 'gate', NULL, 7, '{}');
+            INSERT INTO detections VALUES (3, 'det_a', 4, 1, 2, 3, 4, 0.5, 5);
+            INSERT INTO vectors VALUES (3, x'0000803f00000000');
+            INSERT INTO detections VALUES (8, 'det_b', 4, 1, 2, 3, 4, 0.5, 5);
+            DELETE FROM detections WHERE row = 8;
+        """)
 
     new = Store(tmp_path / "gallery.sqlite3")
     with new.read() as snapshot:
         version = snapshot.connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         assert int(version.scalar()) == FORMAT
-        scene = snapshot.scene(id=id)
+        scene = snapshot.scene(id="img_a")
         assert scene.camera_id == "gate"
+        assert [(one.id, one.box) for one in scene.detections] == [("det_a", (1, 2, 3, 4))]
+        assert generations.active(snapshot.connection).model == GalleryModel("stub", "f", 2)
+        assert generations.lacking(snapshot.connection, 1, 1) == {}
+        vectors = snapshot.connection.exec_driver_sql("SELECT row, embedding FROM vectors")
+        assert vectors.all() == [(3, b"\0\0\x80\x3f\0\0\0\0")]
+        assert not snapshot.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     with new.write() as change:
-        assert change.set_label(scene.detections[0].id, "ada")
+        _, _, added = change.add(new_scene("b"), {1: people(2, dim=2)})
+        assert added[1].rows.tolist() == [9, 10]  # 8 was given once
+        change.remove("img_a")
+        left = change.connection.exec_driver_sql("SELECT row FROM vectors WHERE row < 9")
+        assert left.all() == []
     new.close()

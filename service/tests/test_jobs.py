@@ -41,7 +41,7 @@ def opened(tmp_path, detector):
     @contextmanager
     def opening(kinds=KINDS, **settings):
         settings = Settings(data_dir=tmp_path / "data", **settings)
-        with open_parts(settings, detector, Metrics(), kinds) as parts:
+        with open_parts(settings, [detector], Metrics(), kinds) as parts:
             yield parts
 
     return opening

@@ -10,12 +10,14 @@ down_revision = "0002"
 def upgrade() -> None:
     op.create_table(
         "labels",
+        sa.Column("detection", sa.String, primary_key=True),
         sa.Column(
-            "row", sa.Integer, sa.ForeignKey("detections.row", ondelete="CASCADE"), primary_key=True
+            "scene", sa.Integer, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
         ),
         sa.Column("label", sa.String, nullable=False),
         sa.Column("at", sa.Integer, nullable=False),
     )
+    op.create_index("labels_by_scene", "labels", ["scene"])
     op.create_table(
         "calibrations",
         sa.Column("id", sa.String, primary_key=True),

@@ -1,0 +1,61 @@
+"""Changing the model of the gallery, as a job."""
+
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import StorageFullError
+from indexer.records import GalleryModel
+from indexer.reindex import Progress, Work, reindex
+from service.edge import logger
+
+if TYPE_CHECKING:
+    from service.jobs import JobContext
+
+DISK_WAIT_S = 2.0
+
+
+def change_model(context: "JobContext") -> dict[str, Any]:
+    """Index all images with a model, beside the one that answers, and let it answer.
+
+    Arguments: `model`, the fields of a GalleryModel, and `activate`, whether it is to answer. One
+    image at a time, behind all searches. Who is cancelled keeps what there is of the generation,
+    and new images no longer go there.
+    """
+    from service.jobs import JobStoppedError
+    from service.parts import warm_up
+
+    parts = context.parts
+    model = GalleryModel(**context.arguments["model"])
+    if parts.gallery.model.fingerprint != model.fingerprint:  # else a death came after the swap
+        detector = parts.detectors.of(model)  # before anything depends on it
+        context.infer(lambda: warm_up(detector))
+
+        def run(work: Work) -> None:
+            while True:
+                try:
+                    parts.check_disk()
+                    return context.infer(work)
+                except StorageFullError:
+                    logger.warning("job %s waits for space on the disk", context.id)
+                    context.pause(DISK_WAIT_S)
+
+        def tell(progress: Progress) -> None:
+            done = progress.done + progress.failed
+            context.progress(done, max(done, progress.total), failed=progress.failed)
+
+        reindex(
+            parts.gallery,
+            model,
+            parts.detectors.of,
+            activate=context.arguments["activate"],
+            limits=parts.settings.image_limits,
+            run=run,
+            on_progress=tell,
+            on_failure=context.failed_item,
+            gives_up=lambda error: not isinstance(error, JobStoppedError) or error.cancelled,
+        )
+    (generation,) = (
+        one.generation
+        for one in parts.gallery.generations()
+        if one.generation.model.fingerprint == model.fingerprint
+    )
+    return {"generation": generation.id, "model": model.name, "state": generation.state}
