@@ -1,4 +1,5 @@
-"""How fast and how exact each engine is, and how long a gallery takes to open.
+"""How fast and how exact each engine is, and how long a gallery takes to open and how
+much memory it then takes (Linux).
 
     python -m indexer.bench [--sizes 10000 100000 1000000] [--queries 100] [--engines faiss-flat …]
 
@@ -11,11 +12,14 @@ import dataclasses
 import hashlib
 import json
 import logging
+import multiprocessing
 import platform
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -52,9 +56,12 @@ def main() -> None:
         people, queries = _people(size, asked.queries, asked.dim)
         judge = ExactIndex(asked.dim)
         judge.add(np.arange(1, size + 1), gallery_vectors(people))
-        open_s = _opening(people)
+        open_s, open_bytes = _opening(people)
         for engine in asked.engines:
-            rows.append(_measure(engine, people, queries, judge) | {"gallery_open_s": open_s})
+            rows.append(
+                _measure(engine, people, queries, judge)
+                | {"gallery_open_s": open_s, "open_bytes_each": open_bytes / size}
+            )
             if len(rows) == 1:
                 print("  ".join(f"{name:>14}" for name in rows[0]))
             print("  ".join(f"{_short(value):>14}" for value in rows[-1].values()), flush=True)
@@ -131,8 +138,8 @@ def _measure(
     }
 
 
-def _opening(people: Detections) -> float:
-    """Seconds to open a gallery with these people in it."""
+def _opening(people: Detections) -> tuple[float, int]:
+    """Seconds to open a gallery with these people in it, and bytes of memory that it then takes."""
     dim = people.embeddings.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / DATABASE)
@@ -142,12 +149,23 @@ def _opening(people: Detections) -> float:
             for scene, detections in _scenes(people):
                 change.add(scene, {number: detections})
         store.close()
-        logging.disable(logging.WARNING)  # that the originals are not there is no news
-        start = time.perf_counter()
-        gallery = Gallery.reopen(Path(folder))
-        seconds = time.perf_counter() - start
-        gallery.close()
-    return seconds
+        # In a process of its own, whose memory nothing else has used before.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            return process.submit(_open, Path(folder)).result()
+
+
+def _open(folder: Path) -> tuple[float, int]:
+    logging.disable(logging.WARNING)  # that the originals are not there is no news
+    before = _resident()
+    start = time.perf_counter()
+    with Gallery.reopen(folder):
+        return time.perf_counter() - start, _resident() - before
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _storing(count: int = 50) -> float:

@@ -221,7 +221,8 @@ class Store:
         ):
             damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
             if damage != "ok":
-                raise GalleryDamagedError(f"{self.path} is damaged: {damage}")
+                found_wrong = " ".join(str(damage).split())  # on one line
+                raise GalleryDamagedError(f"{self.path} is damaged: {found_wrong}")
             found = 0
             if inspect(connection).has_table("alembic_version"):
                 version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
@@ -442,10 +443,13 @@ class Snapshot:
                 seen = _DETECTIONS.where(detections.c.scene.in_(chunk), _of(generation))
                 for row in self._connection.execute(seen.order_by(detections.c.row)):
                     people[row.scene].append(_stored_detection(row))
-        return {
-            number: _stored_scene(row, tags[number], people[number])
-            for number, row in found.items()
-        }
+        try:
+            return {
+                number: _stored_scene(row, tags[number], people[number])
+                for number, row in found.items()
+            }
+        except (TypeError, ValueError, OverflowError) as error:  # a time or attributes unreadable
+            raise GalleryDamagedError(f"a scene is not as it was written: {error}") from error
 
 
 class Change(Snapshot):
@@ -757,12 +761,21 @@ def _people(found: Sequence[Any]) -> People:
     for id, number, values, checksum, blob in zip(
         ids, numbers, zip(*columns, strict=True), checksums, blobs, strict=True
     ):
-        if blob is None or _checksum(id, number, values, blob) != checksum:
+        if not _is_as_written(id, number, values, checksum, blob):
             raise GalleryDamagedError(f"the detection {id} is not as it was written")
     boxes = np.array(columns[:4], np.float32).T
     embeddings = np.frombuffer(b"".join(blobs), "<f4").reshape(len(rows), -1).astype(np.float32)
     people = Detections(np.ascontiguousarray(boxes), np.array(columns[4], np.float32), embeddings)
     return People(np.array(rows, np.int64), np.array(numbers, np.int64), ids, people)
+
+
+def _is_as_written(
+    id: str, scene: int, values: Sequence[float], checksum: int, embedding: bytes | None
+) -> bool:
+    try:
+        return embedding is not None and _checksum(id, scene, values, embedding) == checksum
+    except (AttributeError, TypeError, struct.error):  # damage may change the type of a value
+        return False
 
 
 def _checksum(id: str, scene: int, values: Sequence[float], embedding: bytes) -> int:
@@ -912,8 +925,12 @@ def _translated(path: Path) -> Iterator[None]:
         )
         if full:
             raise StorageFullError(f"no space is left for {path}") from error
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        # Text that is none, and columns under other names: migrated files have neither.
+        unreadable = any(words in str(cause) for words in ("decode to UTF-8", "no such column"))
+        if unreadable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise GalleryDamagedError(f"{path} is damaged: {cause}") from error
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
             raise GalleryError(f"cannot use {path}: {cause}") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
+        raise GalleryDamagedError(f"{path} is damaged: it holds text that is none") from error

@@ -1,0 +1,114 @@
+"""Files that changed behind a gallery's back: it says so, or answers rightly all the same.
+
+People (boxes, scores, embeddings) and originals are checked byte for byte. What a sender said
+about a scene is not, nor are SQLite's own indexes: a flipped bit in a camera's name, or where
+SQLite finds the people of a scene, is not noticed.
+"""
+
+import random
+import shutil
+
+import pytest
+
+from indexer.store import DATABASE
+from indexer.tests.scenery import new_scene, open_gallery, people
+from models.errors import PersonSearchError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+SCENES = 40
+
+
+def answers(gallery):
+    """Everything that can be asked; an error in the place of what is refused."""
+    told = {}
+
+    def ask(what, call):
+        try:
+            told[what] = call()
+        except PersonSearchError as error:
+            assert str(error)
+            told[what] = None
+
+    ask("scenes", lambda: gallery.scenes(limit=1000))
+    scenes = told.pop("scenes") or EMPTY
+    for number in range(SCENES):
+        query = people(3, seed=number).embeddings[0]
+        ask(("search", number), lambda query=query: hits_of(gallery.search(query, k=10)))
+    for scene in scenes.scenes:
+        ask(("content", scene.sha256), lambda id=scene.id: gallery.content(id))
+        for one in scene.detections:
+            ask(("embedding", one.id), lambda id=one.id: gallery.embedding(id).tobytes())
+    return told
+
+
+def hits_of(hits):
+    return [(hit.detection.id, hit.detection.box, hit.score, hit.similarity) for hit in hits]
+
+
+class EMPTY:
+    scenes = ()
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A closed gallery's directory, and what it answers."""
+    directory = tmp_path / "whole"
+    with open_gallery(directory) as gallery:
+        for number in range(SCENES):
+            about = {"camera_id": f"camera {number % 3}", "tags": ("a",) * (number % 2)}
+            gallery.add(new_scene(f"scene {number}", **about), people(3, seed=number))
+        told = answers(gallery)
+    return directory, told
+
+
+def wrong_answers(directory, right):
+    """None when the gallery does not open; else what it answers otherwise than before."""
+    try:
+        with open_gallery(directory) as gallery:
+            told = answers(gallery)
+    except PersonSearchError as error:
+        assert len(str(error).splitlines()) == 1
+        return None
+    return [
+        what
+        for what, answer in told.items()
+        if answer is not None and answer != right.get(what, answer)
+    ]
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.soak)])
+def test_a_database_cut_off_anywhere_is_refused_or_answers_rightly(tmp_path, whole, times, seed):
+    directory, right = whole
+    chance = random.Random(seed)
+    size = (directory / DATABASE).stat().st_size
+    for _ in range(times):
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        with (copy / DATABASE).open("r+b") as file:
+            file.truncate(chance.randrange(size))
+        assert not wrong_answers(copy, right)
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("kind", ["database", "original"])
+@pytest.mark.parametrize("times", [40, pytest.param(5000, marks=pytest.mark.soak)])
+def test_a_flipped_bit_never_gives_a_wrong_answer(tmp_path, whole, kind, times, seed):
+    directory, right = whole
+    # Always the same bits with every change: a rare one is for soak to find.
+    chance = random.Random(seed if times > 40 else 3448485401)
+    refused = 0
+    for _ in range(times):
+        copy = tmp_path / "copy"
+        shutil.copytree(directory, copy)
+        path = copy / DATABASE
+        if kind == "original":
+            path = chance.choice(sorted((copy / "originals").iterdir()))
+        content = bytearray(path.read_bytes())
+        place = chance.randrange(len(content))
+        content[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        wrong = wrong_answers(copy, right)
+        refused += wrong is None
+        assert not wrong, (place, wrong)
+        shutil.rmtree(copy)
+    print(f"{refused} of {times} galleries were refused")  # noqa: T201
