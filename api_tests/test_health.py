@@ -21,6 +21,7 @@ PATHS = {
     "snapshot_id": "snap_x",
     "erasure_id": "era_x",
     "generation_id": "gen_x",
+    "key_id": "key_x",
     "name": "x",
 }
 SENT_EMPTY = ("/cancel", "/snapshots", "/compact", "/reindex", "/activate")

@@ -1,12 +1,17 @@
 """Promises about requests that are sent again: done once, answered alike."""
 
 import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import service
 from indexer import reply_store
+from service.tests import dying_add
 from service.tests.stub import picture
 
 RED = ("red", (40, 40, 80, 160))
@@ -111,6 +116,48 @@ def test_answers_survive_a_restart(start):
         assert (again.status_code, again.content) == (200, first.content)
         assert again.headers["idempotency-replayed"] == "true"
         assert post(client, BLUE).json()["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("step", ["placed", "inserted", "committed", "indexed"])
+def test_a_death_while_an_image_is_added_leaves_the_image_with_its_answer_or_neither(
+    tmp_path, step
+):
+    command = [sys.executable, "-m", "service.tests.dying_add", str(tmp_path), step]
+    root = Path(service.__file__).parent.parent
+    assert subprocess.run(command, cwd=root, check=False).returncode == dying_add.DEATH
+
+    with dying_add.served(tmp_path) as client:
+        stored = count(client)
+        answer = dying_add.post(client)
+        again = dying_add.post(client)
+        (image,) = client.get("/gallery/images").json()["items"]
+
+        assert stored == (1 if step in ("committed", "indexed") else 0)
+        assert (answer.status_code, answer.json()["status"]) == (201, "created")
+        assert ("idempotency-replayed" in answer.headers) == bool(stored)
+        assert answer.headers["location"] == f"/gallery/images/{image['id']}"
+        assert image.items() <= answer.json().items()
+        assert again.content == answer.content
+
+
+@pytest.mark.parametrize("on_duplicate", ["return", "error"])
+def test_who_leaves_and_asks_again_gets_the_answer_to_what_was_done_nevertheless(
+    client, detector, on_duplicate
+):
+    detector.go.clear()
+    options = {"params": {"on_duplicate": on_duplicate}}
+    left = post(client, RED, **options, **{"X-Timeout-Ms": "200"})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, client, RED, **options)
+        while not client.app.state.parts.worker.waiting("ingest"):
+            threading.Event().wait(0.01)
+        detector.go.set()
+        answer = waiting.result()
+
+    assert left.status_code == 504
+    assert (answer.status_code, answer.json()["status"]) == (201, "created")
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert post(client, RED, **options).content == answer.content
 
 
 def test_a_refusal_is_kept_and_a_fault_that_may_pass_is_not(client, monkeypatch):

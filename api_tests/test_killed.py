@@ -1,8 +1,8 @@
 """What was acknowledged outlives the process: kills at random moments of mixed work.
 
 The service runs in a process of its own and is killed (SIGKILL) while several clients add, delete,
-change, search, send jobs, make snapshots and compact. After each restart the books that the clients
-kept are compared with what is there.
+change, search, send jobs, make snapshots, compact and change the model. After each restart the
+books that the clients kept are compared with what is there.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from service.tests.serving import Client, Served, free_port, scene
 CLIENTS = 6
 PEOPLE = 2
 JOB_FILES = 3
+KINDS = ("add", "delete", "patch", "search", "job", "snapshot", "reindex")
+MODELS = ("stub", "other")
 BROKEN = (OSError, http.client.HTTPException)
 
 
@@ -32,10 +34,12 @@ class Image:
         id: None before it was acknowledged.
         there: True, False, or None while an answer is missing.
         tags: those that it may have; more than one while an answer is missing.
+        people: ids of who is in it, whatever model answers; None before they were seen.
     """
 
     def __init__(self, number):
         self.number, self.id, self.there, self.tags = number, None, None, {"new"}
+        self.people = None
 
 
 class Books:
@@ -47,7 +51,8 @@ class Books:
         self.jobs = {}  # id to its images; None for jobs without
         self.stray = set()  # numbers in requests for jobs that were never answered
         self.snapshots = set()
-        self.counts = dict.fromkeys(("add", "delete", "patch", "search", "job", "snapshot"), 0)
+        self.counts = dict.fromkeys(KINDS, 0)
+        self.goings_on = 0  # how often a change of the model went on after a kill
         self._lock = threading.Lock()
         self._next = 0
 
@@ -81,7 +86,7 @@ class Caller(threading.Thread):
 
     def act(self):
         known = [image for image in self.mine if image.there]
-        kinds = {"add": 40, "job": 4, "snapshot": 0.5, "compact": 0.5}
+        kinds = {"add": 40, "job": 4, "snapshot": 0.5, "compact": 0.5, "reindex": 3}
         if known:
             kinds |= {"delete": 25, "patch": 15, "search": 20}
         (kind,) = self.chance.choices(list(kinds), list(kinds.values()))
@@ -149,6 +154,16 @@ class Caller(threading.Thread):
         self.check(status == 202, "compact", status, answer)
         self.books.jobs[answer["job_id"]] = None
 
+    def reindex(self, _):
+        name = self.chance.choice(MODELS)
+        status, answer = self.client.json("POST", f"/models/{name}/reindex")
+        if status == 409:  # it answers already, or another caller is changing the model
+            self.check(answer["code"].startswith("generation_"), answer)
+            return
+        self.check(status == 202, "reindex", status, answer)
+        self.books.jobs[answer["job_id"]] = None
+        self.books.acknowledged("reindex")
+
 
 def send(client, image):
     return client.post_form(
@@ -164,6 +179,7 @@ def settle(books, client, callers):
     for id, images in list(books.jobs.items()):
         job = until_ended(client, id)
         assert job["state"] == "succeeded", job
+        books.goings_on += job["kind"] == "reindex" and job["attempts"] > 1
         for image in images or ():
             books.images[image.number] = image
             books.stray.discard(image.number)
@@ -188,10 +204,13 @@ def settle(books, client, callers):
             continue
         assert record is not None, f"{number} was acknowledged and is lost"
         assert image.id in (None, record["id"])
-        assert len(record["detections"]) == PEOPLE, f"{number} is torn"
+        people = {one["id"] for one in record["detections"]}
+        assert len(people) == PEOPLE, f"{number} is torn"
+        assert image.people in (None, people)
         assert len(record["tags"]) == 1
         assert record["tags"][0] in image.tags, f"a change of {number} is lost"
         image.id, image.there, image.tags = record["id"], True, set(record["tags"])
+        image.people = people
     assert set(present) <= books.stray, "nobody sent these"
 
 
@@ -204,23 +223,39 @@ def until_ended(client, id):
 
 
 def check_files(data):
-    """Rows, embeddings and originals belong together; gives the ids, scores and embeddings."""
+    """Rows, embeddings and originals belong together.
+
+    Returns:
+        Ids, scores and embeddings of the people of the generation that answers.
+    """
     with contextlib.closing(
         sqlite3.connect(f"file:{data}/gallery.sqlite3?mode=ro", uri=True)
     ) as base:
         contents = {row[0] for row in base.execute("select sha256 from scenes")}
         stored = base.execute(
             "select d.id, d.score, v.embedding from detections d left join vectors v using (row)"
+            " join generations g on g.number = d.generation where g.state = 'active'"
         ).fetchall()
         per_scene = base.execute(
-            "select count(d.id) from scenes s left join detections d on d.scene = s.number"
-            " group by s.number"
+            "select count(d.id) from scene_generations s left join detections d"
+            " using (scene, generation) group by s.scene, s.generation"
         ).fetchall()
+        lacking = base.execute(
+            "select count(*) from scenes where number not in (select s.scene from"
+            " scene_generations s join generations g on g.number = s.generation"
+            " where g.state = 'active')"
+        ).fetchone()
+        states = [row[0] for row in base.execute("select state from generations")]
+        strays = base.execute(
+            "select count(*) from detections where (scene, generation) not in"
+            " (select scene, generation from scene_generations)"
+        ).fetchone()
         orphans = base.execute(
             "select count(*) from vectors where row not in (select row from detections)"
         ).fetchone()
     assert {count for (count,) in per_scene} <= {PEOPLE}
-    assert orphans == (0,)
+    assert orphans == lacking == strays == (0,)
+    assert states.count("active") == 1
     files = {file.name: file for file in (data / "originals").iterdir()}
     assert set(files) == contents
     for name, file in files.items():
@@ -269,7 +304,10 @@ def test_nothing_acknowledged_is_lost_or_comes_back_when_the_service_is_killed(
                 caller.join()
             assert [caller.wrong for caller in callers] == [[]] * CLIENTS
 
-    print(f"after {kills} kills: {books.counts}")  # noqa: T201
+    print(  # noqa: T201
+        f"after {kills} kills: {books.counts}; {books.goings_on} changes of the model went on"
+    )
     assert all(books.counts.values())
+    assert books.goings_on
     for id in books.snapshots:
         check_snapshot(data / "snapshots" / id)

@@ -81,7 +81,7 @@ def test_the_models_that_are_there_are_listed(client):
 
     items = {one["name"]: one for one in client.get("/models").json()["items"]}
 
-    assert {"stub", "other", "nae-lite", "nae-lite-clean"} == set(items)
+    assert set(items) == {"stub", "other", "nae-lite", "nae-lite-clean"}
     assert items["stub"]["active"]
     assert items["stub"]["generation"]["images"] == 1
     assert not items["other"]["active"]
@@ -112,6 +112,78 @@ def test_a_changed_model_answers_and_going_back_gives_the_old_answers(client):
     again = search(client, "red")
     assert hits(again) == hits(before)
     assert again["index"]["generation"] == before["index"]["generation"]
+
+
+def test_labels_survive_a_changed_model_and_the_way_back(client):
+    yellow, red = (add(client, colour, 1)["detections"][0]["id"] for colour in ("yellow", "red"))
+    before = client.get("/index").json()["generation"]
+    for id in (yellow, red):
+        path = f"/gallery/detections/{id}/label"
+        assert client.put(path, json={"label": f"of {id}"}).status_code == 200
+
+    change(client, "other")
+
+    assert client.get(f"/gallery/detections/{red}").json()["label"] == f"of {red}"
+    relabelled = client.put(f"/gallery/detections/{red}/label", json={"label": "rosa"})
+    assert relabelled.json()["label"] == "rosa"
+    ended(client, client.post(f"/index/generations/{before}/activate"))
+    assert client.get(f"/gallery/detections/{red}").json()["label"] == "rosa"
+    assert client.get(f"/gallery/detections/{yellow}").json()["label"] == f"of {yellow}"
+
+
+def label_by_colour(client, colours, each):
+    for seed in range(each):
+        for colour in colours:
+            (person,) = add(client, colour, seed)["detections"]
+            path = f"/gallery/detections/{person['id']}/label"
+            assert client.put(path, json={"label": colour}).status_code == 200
+
+
+def test_a_model_answers_when_it_finds_labelled_people_again_as_well_as_asked_for(client):
+    label_by_colour(client, ["red", "green", "yellow"], 8)  # other sees nobody yellow
+
+    refused = client.post("/models/other/reindex", params={"min_map_ratio": 0.7})
+    job = ended(client, refused, "failed")
+
+    assert job["problem"]["code"] == "generation_worse"
+    assert "1.000 as it is and 0.667 with other" in job["problem"]["detail"]
+    assert states(client) == {"stub": "active", "other": "kept"}
+    assert search(client, "red")["index"]["model"] == "stub"
+
+    job = change(client, "other", params={"min_map_ratio": 0.6})
+
+    measured = {"questions": 24, "map_before": 1.0, "map_after": pytest.approx(2 / 3)}
+    assert job["result"]["evaluation"] == measured
+    assert states(client) == {"stub": "kept", "other": "active"}
+    back = change(client, "stub", params={"min_map_ratio": 1.5})
+    assert back["result"]["evaluation"]["map_after"] == 1.0
+
+
+def test_without_labels_enough_no_model_can_be_compared(client):
+    label_by_colour(client, ["red"], 19)
+    (lonely,) = add(client, "green")["detections"]
+    client.put(f"/gallery/detections/{lonely['id']}/label", json={"label": "only once"})
+
+    answer = client.post("/models/other/reindex", params={"min_map_ratio": 0.9})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "too_few_labels")
+    assert answer.json()["detail"].startswith("19 labelled people")
+    assert client.get("/jobs").json()["items"] == []
+    for wrong in ({"min_map_ratio": 0}, {"min_map_ratio": 0.9, "activate": "manual"}):
+        answer = client.post("/models/other/reindex", params=wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+def test_labels_that_went_while_a_model_was_indexed_leave_the_one_before(client, other):
+    label_by_colour(client, ["red"], 20)
+    other.go.clear()
+    job = client.post("/models/other/reindex", params={"min_map_ratio": 0.9})
+    first = client.get("/gallery/images").json()["items"][0]
+    assert client.delete(f"/gallery/images/{first['id']}").status_code == 204
+    other.go.set()
+
+    assert ended(client, job, "failed")["problem"]["code"] == "too_few_labels"
+    assert states(client) == {"stub": "active", "other": "kept"}
 
 
 def test_a_detection_that_only_the_model_before_sees_is_gone_and_its_image_is_named(client):

@@ -38,7 +38,9 @@ def test_a_bare_crop_finds_the_person_first(client, add):
     expected = first["similarity"] * first["detection"]["detection_score"]
     assert first["score"] == pytest.approx(expected, abs=2e-6)
     assert {blue["id"], red["id"]} == set(image_ids(answer))
-    assert content["query"] == [{"box": None, "width": 48, "height": 96, "warnings": []}]
+    assert content["query"] == [
+        {"box": None, "width": 48, "height": 96, "embedding_norm": None, "warnings": []}
+    ]
     assert content["index"]["exact"] is True
     assert "crop_url" not in first
     scores = [hit["score"] for hit in content["hits"]]
@@ -214,7 +216,7 @@ def test_what_was_deleted_is_not_found(client, add):
         {"rerank": {"method": "cbgm"}},
         {"rerank": {"method": "best"}},
         {"rerank": {"method": "k_reciprocal", "top_n": 501}},
-        {"include": ["explanation"]},
+        {"include": ["overlay"]},
         {"filter": {"time_of_day": {"from": "20:00"}}},
         {"filter": {"camera_ids": {"in": ["a"]}}},
         {"limit": 0},
@@ -367,3 +369,115 @@ def test_an_empty_gallery_has_nothing_to_rank_anew(client):
     answer = search(client, crop("red"), rerank={"method": "k_reciprocal"})
 
     assert image_ids(answer) == []
+
+
+def test_hits_are_explained_by_norm_and_cosine_when_asked(client, add):
+    add(("red", (40, 40, 80, 160)), ("blue", (200, 60, 236, 180)))
+    files = {"image": crop("red")}
+
+    plain = client.post("/search", files=files).json()["hits"]
+    asked = client.post("/search", files=files, data={"request": '{"include": ["explanation"]}'})
+
+    assert all("explanation" not in hit for hit in plain)
+    for hit in asked.json()["hits"]:
+        told = hit["explanation"]
+        assert told["norm"] == hit["detection"]["detection_score"]
+        assert told["cosine"] == hit["similarity"]
+        assert told["norm"] * told["cosine"] == pytest.approx(hit["score"], abs=2e-6)
+
+
+def test_a_query_tells_how_surely_it_is_a_person_where_that_was_judged(client, add):
+    image = add(("red", (40, 40, 80, 160)), ("blue", (200, 60, 236, 200)))
+    weaker = image["detections"][1]
+    box = weaker["box"]
+
+    stored = [{"detection_id": weaker["id"]}, {"image_id": image["id"]}]
+    asked = client.post(
+        "/search", json={"queries": [*stored, {"image_id": image["id"], "box": box}]}
+    )
+
+    assert [query["embedding_norm"] for query in asked.json()["query"]] == [
+        weaker["detection_score"],
+        image["detections"][0]["detection_score"],
+        None,
+    ]
+    sent = client.post(
+        "/search",
+        files={"image": picture(("green", (40, 40, 80, 160)))},
+        data={"request": '{"queries": [{"image": 0}]}'},
+    )
+    assert sent.json()["query"][0]["embedding_norm"] == image["detections"][0]["detection_score"]
+
+
+def found_at(client, **time_of_day):
+    request = {"filter": {"time_of_day": time_of_day}, "limit": 100}
+    answer = client.post(
+        "/search", files={"image": crop("red")}, data={"request": json.dumps(request)}
+    )
+    assert answer.status_code == 200, answer.text
+    return sorted(hit["image"]["external_id"] for hit in answer.json()["hits"])
+
+
+def test_people_are_found_by_the_time_of_day_where_clocks_show_it(client, add):
+    times = {
+        "none": None,
+        "winter": "2026-01-10T06:30:00Z",  # 07:30 in Berlin
+        "summer": "2026-07-10T05:30:00Z",  # 07:30 there, too
+        "before the change": "2026-03-29T00:59:59Z",  # 01:59:59; a second later it is 03:00
+        "after the change": "2026-03-29T01:00:00Z",
+        "the hour that comes twice": "2026-10-25T00:30:00Z",  # 02:30
+        "the same hour again": "2026-10-25T01:30:00Z",  # 02:30
+        "night": "2026-01-10T22:30:00Z",  # 23:30
+        "first": "0001-01-01T00:00:00Z",
+        "last": "9999-12-31T23:59:59Z",
+    }
+    for number, (name, time) in enumerate(times.items()):
+        about = {"external_id": name.replace(" ", "-"), "captured_at": time}
+        add(
+            ("red", (40, 40, 80, 160)),
+            metadata=json.dumps({k: v for k, v in about.items() if v}),
+            file_format="PNG",
+            seed=number,
+        )
+    berlin = {"tz": "Europe/Berlin"}
+
+    assert found_at(client, **{"from": "07:30", "to": "07:31"}, **berlin) == ["summer", "winter"]
+    assert found_at(client, **{"from": "02:00", "to": "03:00"}, **berlin) == [
+        "the-hour-that-comes-twice",
+        "the-same-hour-again",
+    ]
+    assert found_at(client, **{"from": "01:59:59", "to": "02:00"}, **berlin) == [
+        "before-the-change"
+    ]
+    assert found_at(client, **{"from": "03:00", "to": "03:01"}, **berlin) == ["after-the-change"]
+    assert found_at(client, **{"from": "23:30", "to": "00:31"}, tz="UTC") == [
+        "first",
+        "last",
+        "the-hour-that-comes-twice",
+    ]
+    every = found_at(client, **{"from": "00:00", "to": "12:00"}, tz="America/New_York")
+    every += found_at(client, **{"from": "12:00", "to": "00:00"}, tz="America/New_York")
+    assert sorted(every) == sorted(name.replace(" ", "-") for name in times if name != "none")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"from": "07:00", "to": "07:00", "tz": "UTC"},
+        {"from": "24:00", "to": "07:00", "tz": "UTC"},
+        {"from": "07:00+01:00", "to": "08:00", "tz": "UTC"},
+        {"from": "07:00", "to": "08:00", "tz": "Europe"},
+        {"from": "07:00", "to": "08:00", "tz": "Europe/Nowhere"},
+        {"from": "07:00", "to": "08:00", "tz": "/etc/passwd"},
+        {"from": "07:00", "to": "08:00", "tz": "../../etc/passwd"},
+        {"from": "07:00", "to": "08:00"},
+        {"to": "08:00", "tz": "UTC"},
+    ],
+)
+def test_a_time_of_day_that_cannot_be_meant_is_refused(client, wrong):
+    request = json.dumps({"filter": {"time_of_day": wrong}})
+
+    answer = client.post("/search", files={"image": crop("red")}, data={"request": request})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+    assert answer.json()["errors"][0]["pointer"].startswith("/filter/time_of_day")

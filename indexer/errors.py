@@ -177,6 +177,18 @@ class ReindexIncompleteError(GalleryError):
     code = "reindex_incomplete"
 
 
+class TooFewLabelsError(GalleryError):
+    """So few people are labelled that two models cannot be compared."""
+
+    code = "too_few_labels"
+
+
+class GenerationWorseError(GalleryError):
+    """Another model finds people again less well than was asked for."""
+
+    code = "generation_worse"
+
+
 class StorageFullError(GalleryError):
     """No space is left; nothing of what was being stored was kept."""
 

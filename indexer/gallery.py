@@ -6,7 +6,8 @@ What survives a crash. Adding a scene goes in steps, and the process may die bet
     2  synced      that file is on disk
     3  renamed     … under its SHA-256
     4  placed      that directory is on disk
-    5  inserted    scene, tags, detections, embeddings and a change number, in one open transaction
+    5  inserted    scene, tags, detections, embeddings, a change number and the answer to a request
+                   with a key, in one open transaction
     6  committed   … on disk: from here on the scene is stored
     7  indexed     its people are in the index in memory; add returns
 
@@ -90,7 +91,7 @@ from indexer.records import (
     StoredDetection,
     StoredScene,
 )
-from indexer.reply_store import ReplyStore
+from indexer.reply_store import Reply, ReplyStore, keep_reply
 from indexer.reserve import Reserve
 from indexer.retention import expired, is_expired
 from indexer.snapshots import (
@@ -272,6 +273,7 @@ class Gallery:
         *,
         view: View | None = None,
         further: Mapping[str, Detections] = NO_PEOPLE,
+        reply: Callable[[StoredScene], Reply] | None = None,
     ) -> AddResult:
         """Store a scene and its people; on disk, and found by searches, when this returns.
 
@@ -279,6 +281,8 @@ class Gallery:
             detections: as the model of the view sees them; by default of the one that answers.
             further: as the models of other generations do, by the generations' ids; those that
                 are gone are left out.
+            reply: makes the answer to who asked of the scene as it is stored now; it is kept in the
+                same transaction. Not called when the bytes are there already.
 
         Returns:
             created=False and the stored scene, when the same bytes are there already.
@@ -303,6 +307,10 @@ class Gallery:
                 with self._store.write() as change:
                     id, _, added = change.add(scene, people)
                     number_of_change = change.last_change()
+                    if reply is not None:
+                        stored = change.scene(id=id)
+                        assert stored is not None
+                        keep_reply(change.connection, reply(stored))
                     self._on_step("inserted")
                 self._on_step("committed")
             except BaseException:
@@ -390,6 +398,8 @@ class Gallery:
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
+        with self._store.read() as snapshot:
+            snapshot.check_scenes()
         generation = self._view.generation
         fresh = self._load(generation)
         with self._writing:
@@ -878,11 +888,15 @@ class Gallery:
             raise _no_detection(detection_id)
         return embedding
 
-    def labelled(self, *, view: View | None = None) -> Crowd:
-        """Everybody who has a label; scenes without anybody who has are left out."""
-        view = view or self.view()
+    def labelled(self, *, view: View | None = None, generation: Generation | None = None) -> Crowd:
+        """Everybody who has a label; scenes without anybody who has are left out.
+
+        Args:
+            generation: as it has them, also when it does not answer; else as the view does.
+        """
+        generation = generation or (view or self.view()).generation
         with self._store.read() as snapshot:
-            return labelled(snapshot, view.generation)
+            return labelled(snapshot, generation)
 
     def everybody(
         self,
@@ -1248,11 +1262,19 @@ class Gallery:
 
     def _load(self, generation: Generation) -> LiveIndex:
         live = LiveIndex(self._engine, generation.model.embedding_dim)
-        with self._store.read() as snapshot:
-            change = snapshot.last_change()
-            for people in snapshot.all_people(generation.number):
-                live.add(people, change)
-            live.change = change
+        try:
+            with self._store.read() as snapshot:
+                change = snapshot.last_change()
+                for people in snapshot.all_people(generation.number):
+                    live.add(people, change)
+                live.change = change
+        except MemoryError:
+            held = len(live)
+            del live
+            raise GalleryError(
+                f"there is not enough memory for the people in {self._directory}: it ended after "
+                f"{held:,} of them"
+            ) from None
         return live
 
     def _settle_model(self, model: GalleryModel | None, *, any_model: bool) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from indexer.errors import ExternalIdConflictError, GenerationSwappedError
 from indexer.gallery import Gallery
-from indexer.records import AddResult, GalleryModel, NewScene, SceneFilter
+from indexer.records import AddResult, GalleryModel, NewScene, SceneFilter, StoredScene
+from indexer.reply_store import Reply
 from models.detections import Detections
 from models.detector import Detector
 from models.errors import ImageError, ImageTooLargeError, PersonSearchError
@@ -41,6 +42,7 @@ def index_scene(
     captured_at: datetime | None = None,
     tags: tuple[str, ...] = (),
     attributes: Mapping[str, str] = NO_ATTRIBUTES,
+    reply: Callable[[StoredScene], Reply] | None = None,
 ) -> AddResult:
     """Find the people in a picture and store it with them: the one way into a gallery.
 
@@ -50,6 +52,7 @@ def index_scene(
         detector_of: gives the detectors of other models, so that a generation that is being built
             gets the scene, too; without it, that is left to who builds it.
         captured_at: with a time zone.
+        reply: as Gallery.add takes it.
 
     Returns:
         created=False and the stored scene, when these bytes are there already; the detector is
@@ -91,7 +94,7 @@ def index_scene(
             except PersonSearchError as error:  # no reason to refuse the scene
                 _log.warning("%s is not indexed by %s yet: %s", sha256, building.model.name, error)
         try:
-            return gallery.add(scene, people, view=view, further=further)
+            return gallery.add(scene, people, view=view, further=further, reply=reply)
         except GenerationSwappedError:
             continue
 

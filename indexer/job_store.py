@@ -239,17 +239,26 @@ class JobStore:
 
     # Working
 
-    def void_leases(self) -> None:
-        """Whoever ran a job is dead: each may be claimed at once."""
+    def void_leases(self) -> int:
+        """Whoever ran jobs is dead: each may be claimed at once. Returns how many there are."""
         with self._store.write() as change:
             running = update(jobs).where(jobs.c.state == "running")
-            change.connection.execute(running.values(lease_until=0))
+            return change.connection.execute(running.values(lease_until=0)).rowcount
 
-    def claim(self, lease: str) -> JobRecord | None:
-        """Take the oldest job that waits or whose lease has lapsed; None when there is none."""
+    def claim(
+        self, lease: str, *, kinds: Collection[str] = (), but: Collection[str] = ()
+    ) -> JobRecord | None:
+        """Take the oldest job that waits or whose lease has lapsed; None when there is none.
+
+        Args:
+            kinds: of any of these; empty is any at all.
+            but: of none of these.
+        """
         now = _now()
         lapsed = and_(jobs.c.state == "running", jobs.c.lease_until < now)
-        free = or_(jobs.c.state == "queued", lapsed)
+        free = and_(or_(jobs.c.state == "queued", lapsed), jobs.c.kind.not_in(but))
+        if kinds:
+            free = and_(free, jobs.c.kind.in_(kinds))
         oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1)
         with self._store.read() as snapshot:  # mostly there is none: do not hold others up
             if snapshot.connection.scalar(oldest) is None:

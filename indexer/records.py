@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from typing import Literal
 
 from models.detections import Detections
@@ -80,6 +80,20 @@ class StoredScene:
 
 
 @dataclass(frozen=True)
+class TimeOfDay:
+    """Some hours of every day, as clocks somewhere show them: start ≤ time < end.
+
+    Attributes:
+        start, end: without a zone; where start is later, the hours pass midnight.
+        zone: its name in the IANA database.
+    """
+
+    start: time
+    end: time
+    zone: str
+
+
+@dataclass(frozen=True)
 class SceneFilter:
     """Which scenes are meant: those that meet every condition given.
 
@@ -87,6 +101,7 @@ class SceneFilter:
         camera_in: None is any camera, also an unnamed one; an empty tuple is none at all.
         camera_not_in: scenes without a camera pass.
         captured_from, captured_to: from ≤ captured_at < to; scenes without a time fail either.
+        time_of_day: of captured_at; scenes without a time fail.
         tags_all, tags_any, tags_none: scenes with all, at least one (when any are given), none of
             these.
     """
@@ -95,6 +110,7 @@ class SceneFilter:
     camera_not_in: tuple[str, ...] = ()
     captured_from: datetime | None = None
     captured_to: datetime | None = None
+    time_of_day: TimeOfDay | None = None
     tags_all: tuple[str, ...] = ()
     tags_any: tuple[str, ...] = ()
     tags_none: tuple[str, ...] = ()

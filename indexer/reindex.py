@@ -9,7 +9,13 @@ was.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from indexer.errors import GalleryDamagedError, ReindexIncompleteError, SceneNotFoundError
+from indexer.comparison import Comparison, compare
+from indexer.errors import (
+    GalleryDamagedError,
+    GenerationWorseError,
+    ReindexIncompleteError,
+    SceneNotFoundError,
+)
 from indexer.gallery import Gallery
 from indexer.ingest import DEFAULT_LIMITS, DetectorOf, find_people
 from indexer.records import GalleryModel, Generation
@@ -35,10 +41,12 @@ def reindex(
     detector_of: DetectorOf,
     *,
     activate: bool = True,
+    min_map_ratio: float | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
     run: Callable[[Work], None] = lambda work: work(),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_failure: Callable[[str, PersonSearchError], None] = lambda scene_id, error: None,
+    on_comparison: Callable[[Comparison], None] = lambda comparison: None,
     gives_up: Callable[[BaseException], bool] = lambda error: True,
 ) -> Generation:
     """Give the generation of a model all scenes, and let it answer.
@@ -49,9 +57,12 @@ def reindex(
     Args:
         detector_of: loads the model when a scene is lacking.
         activate: whether it is to answer then; else it is kept.
+        min_map_ratio: it is to answer only when its search mAP on the labelled people is at least
+            this share of that of the generation that answers, see indexer/comparison.py.
         run: runs the work on one scene; it may be done elsewhere, but is done when this returns.
         on_progress: is told after each scene, and may raise to end here.
         on_failure: is told of each scene that cannot be indexed.
+        on_comparison: is told before it answers, where min_map_ratio is given.
         gives_up: of what is raised, whether nobody will go on soon: new scenes then no longer go
             into the generation.
 
@@ -63,6 +74,8 @@ def reindex(
         GenerationBuildingError: another model is being indexed.
         ReindexIncompleteError: some scenes cannot be indexed; the generation does not answer, but
             keeps the others.
+        TooFewLabelsError, GenerationWorseError: min_map_ratio is not reached, or cannot be told;
+            the generation does not answer, and is kept.
         ModelFileError, StorageFullError, GalleryError: as they come.
     """
     generation = gallery.begin_generation(model)
@@ -77,6 +90,16 @@ def reindex(
             if not activate:
                 gallery.keep_generation(generation.id)
                 break
+            if min_map_ratio is not None:
+                comparison = compare_generations(gallery, generation)
+                on_comparison(comparison)
+                if comparison.ratio < min_map_ratio:
+                    raise GenerationWorseError(
+                        f"On {comparison.questions} labelled people, search mAP is "
+                        f"{comparison.map_before:.3f} as it is and {comparison.map_after:.3f} with "
+                        f"{model.name}: {comparison.ratio:.3f} of it, asked for {min_map_ratio:g}. "
+                        f"{generation.id} is kept, and does not answer."
+                    )
             if gallery.activate(generation.id):
                 break
     except BaseException as error:
@@ -84,6 +107,15 @@ def reindex(
             gallery.keep_generation(generation.id)
         raise
     return gallery.generation(generation.id)
+
+
+def compare_generations(gallery: Gallery, generation: Generation) -> Comparison:
+    """How well a generation finds labelled people again, and how well the one that answers.
+
+    Raises:
+        TooFewLabelsError
+    """
+    return compare(gallery.labelled(), gallery.labelled(generation=generation))
 
 
 def _fill(

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from datetime import time as clock
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -68,7 +69,7 @@ from indexer.tables import (
     suppressed,
     vectors,
 )
-from indexer.times import microseconds, time_of
+from indexer.times import microseconds, time_of, time_of_day
 from models.detections import Detections
 from models.evaluation.calibration import Calibration
 
@@ -304,6 +305,16 @@ class Snapshot:
         size = self._connection.scalar(select(func.sum(scenes.c.content_bytes)))
         return count or 0, size or 0
 
+    def check_scenes(self) -> None:
+        """Read every scene.
+
+        Raises:
+            GalleryDamagedError: when one is not what was written.
+        """
+        numbers = self._connection.scalars(select(scenes.c.number)).all()
+        for chunk in _chunks(numbers):
+            self.scenes_numbered(chunk)
+
     def contents(self) -> set[str]:
         """The sha256 of every scene."""
         return set(self._connection.scalars(select(scenes.c.sha256)))
@@ -471,22 +482,22 @@ class Change(Snapshot):
         """
         self._check_external_id(scene.external_id, number=None)
         id = new_id("img_")
-        inserted = self._connection.execute(
-            insert(scenes).values(
-                id=id,
-                sha256=scene.sha256,
-                content_bytes=len(scene.content),
-                width=scene.width,
-                height=scene.height,
-                format=scene.format,
-                orientation=scene.orientation,
-                external_id=scene.external_id,
-                camera_id=scene.camera_id,
-                captured_at=_microseconds(scene.captured_at),
-                created_at=_microseconds(datetime.now(UTC)),
-                attributes=json.dumps(dict(scene.attributes)),
-            )
-        )
+        values = {
+            "id": id,
+            "sha256": scene.sha256,
+            "content_bytes": len(scene.content),
+            "width": scene.width,
+            "height": scene.height,
+            "format": scene.format,
+            "orientation": scene.orientation,
+            "external_id": scene.external_id,
+            "camera_id": scene.camera_id,
+            "captured_at": _microseconds(scene.captured_at),
+            "created_at": _microseconds(datetime.now(UTC)),
+            "attributes": json.dumps(dict(scene.attributes)),
+        }
+        values["checksum"] = scene_checksum(values, list(dict.fromkeys(scene.tags)))
+        inserted = self._connection.execute(insert(scenes).values(values))
         (number,) = inserted.inserted_primary_key or (0,)
         self._set_tags(number, scene.tags)
         active = generations.active(self._connection)
@@ -542,6 +553,7 @@ class Change(Snapshot):
             self._check_external_id(changed["external_id"], number=number)
         if values:
             self._connection.execute(update(scenes).where(scenes.c.number == number).values(values))
+        self._sum_up(number)
         self._record("scene_changed", id, fields=sorted(changed))
         return True
 
@@ -670,6 +682,15 @@ class Change(Snapshot):
                 [{"scene": number, "position": at, "tag": tag} for at, tag in enumerate(unique)],
             )
 
+    def _sum_up(self, number: int) -> None:
+        """Write the checksum of a scene as it is now."""
+        own = scenes.c.number == number
+        row = self._connection.execute(select(scenes).where(own)).one()
+        tagged = select(scene_tags.c.tag).where(scene_tags.c.scene == number)
+        tags = list(self._connection.scalars(tagged.order_by(scene_tags.c.position)))
+        checksum = scene_checksum(row._asdict(), tags)
+        self._connection.execute(update(scenes).where(own).values(checksum=checksum))
+
     def _add_people(self, number: int, generation: int, people: Detections) -> People:
         """Insert a scene's people of one generation, without those that were deleted before."""
         self._connection.execute(
@@ -778,6 +799,18 @@ def _is_as_written(
         return False
 
 
+def scene_checksum(values: Mapping[str, Any], tags: Sequence[str]) -> int:
+    """Of a scene's columns by name, and its tags in order."""
+    told = [*(values[name] for name in _SUMMED), *tags]
+    return zlib.crc32(json.dumps(told).encode())
+
+
+_SUMMED = (
+    *("id", "sha256", "content_bytes", "width", "height", "format", "orientation"),
+    *("external_id", "camera_id", "captured_at", "created_at", "attributes"),
+)
+
+
 def _checksum(id: str, scene: int, values: Sequence[float], embedding: bytes) -> int:
     return zlib.crc32(embedding, zlib.crc32(id.encode() + struct.pack("<q5d", scene, *values)))
 
@@ -798,6 +831,8 @@ def _stored_calibration(row: Any) -> StoredCalibration:
 
 
 def _stored_scene(row: Any, tags: Sequence[str], people: Sequence[StoredDetection]) -> StoredScene:
+    if scene_checksum(row._asdict(), tags) != row.checksum:
+        raise ValueError(row.id)
     return StoredScene(
         id=row.id,
         sha256=row.sha256,
@@ -827,6 +862,14 @@ def _condition(filter: SceneFilter) -> ColumnElement[bool]:
         asked.append(column.captured_at >= _microseconds(filter.captured_from))
     if filter.captured_to is not None:
         asked.append(column.captured_at < _microseconds(filter.captured_to))
+    if filter.time_of_day is not None:
+        start, end = (
+            _since_midnight(one) for one in (filter.time_of_day.start, filter.time_of_day.end)
+        )
+        shown = func.time_of_day(column.captured_at, filter.time_of_day.zone)  # see _connect
+        asked.append(
+            and_(shown >= start, shown < end) if start <= end else or_(shown >= start, shown < end)
+        )
     asked += [column.number.in_(_with_tags([tag])) for tag in filter.tags_all]
     if filter.tags_any:
         asked.append(column.number.in_(_with_tags(filter.tags_any)))
@@ -845,6 +888,11 @@ def _with_tags(tags: Sequence[str]) -> Any:
 
 def _microseconds(time: datetime | None) -> int | None:
     return None if time is None else microseconds(time)
+
+
+def _since_midnight(time: clock) -> int:
+    seconds = (time.hour * 60 + time.minute) * 60 + time.second
+    return seconds * 1_000_000 + time.microsecond
 
 
 def _chunks(values: Collection[T]) -> Iterator[list[T]]:
@@ -867,6 +915,7 @@ def _connect(path: Path, begin: str, pragmas: Sequence[str], **pool: int) -> Eng
 
     def set_up(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
+        connection.create_function("time_of_day", 2, time_of_day, deterministic=True)
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 

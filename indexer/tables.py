@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-FORMAT = 5  # the number of the newest migration, which is also its revision: 0005
+FORMAT = 6  # the number of the newest migration, which is also its revision: 0006
 
 metadata = MetaData()
 
@@ -52,6 +52,7 @@ scenes = Table(
     Column("captured_at", Integer),  # microseconds since 1970, UTC; so are all times
     Column("created_at", Integer, nullable=False),
     Column("attributes", String, nullable=False),  # a JSON object
+    Column("checksum", Integer),  # CRC-32 of the columns above but the number, and of the tags
     Index("scenes_by_camera", "camera_id"),
     Index("scenes_by_time", "captured_at"),
     sqlite_autoincrement=True,

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -71,9 +71,13 @@ class Server(uvicorn.Server):
         timer.cancel()
 
 
-async def serve(settings: Settings, detector: Detector | None = None) -> None:
+async def serve(
+    settings: Settings,
+    detector: Detector | None = None,
+    other_detectors: Sequence[Detector] = (),
+) -> None:
     """Open everything, serve, close everything."""
-    app = create_app(settings, detector)
+    app = create_app(settings, detector, other_detectors=other_detectors)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -89,8 +93,16 @@ async def serve(settings: Settings, detector: Detector | None = None) -> None:
         await Server(config, app, drain_s=settings.drain_s).serve()
 
 
-def main(arguments: list[str] | None = None, detector: Detector | None = None) -> int:
-    """Run; the exit code is 0 after a signal, 2 for wrong settings, 1 when it cannot start."""
+def main(
+    arguments: list[str] | None = None,
+    detector: Detector | None = None,
+    other_detectors: Sequence[Detector] = (),
+) -> int:
+    """Run; the exit code is 0 after a signal, 2 for wrong settings, 1 when it cannot start.
+
+    Args:
+        detector, other_detectors: as create_app takes them.
+    """
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000)")
@@ -116,7 +128,7 @@ def main(arguments: list[str] | None = None, detector: Detector | None = None) -
     for name in ("service", "indexer", "models"):
         logging.getLogger(name).setLevel(settings.log_level.upper())
     try:
-        asyncio.run(serve(settings, detector))
+        asyncio.run(serve(settings, detector, other_detectors))
     except PersonSearchError as error:
         print(f"error: {error}", file=sys.stderr)
         return CANNOT_START

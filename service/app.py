@@ -15,7 +15,15 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import evaluation_routes, job_routes, keep_routes, model_routes, routes, system
+from service import (
+    evaluation_routes,
+    job_routes,
+    keep_routes,
+    key_routes,
+    model_routes,
+    routes,
+    system,
+)
 from service.edge import Edge, logger
 from service.errors import (
     PROBLEMS,
@@ -84,6 +92,7 @@ def create_app(
     app.include_router(evaluation_routes.router)
     app.include_router(keep_routes.router)
     app.include_router(model_routes.router)
+    app.include_router(key_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,
@@ -159,6 +168,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 Problem,
                 SearchRequest,
                 *evaluation_routes.BODIES,
+                *key_routes.BODIES,
             )
         ],
         ref_template="#/components/schemas/{model}",

@@ -7,7 +7,8 @@ from fastapi.routing import APIRoute
 
 from indexer.audit import act_as
 from service.errors import RequestError
-from service.settings import SCOPES, ApiKey, find_key
+from service.keys import Keys
+from service.settings import SCOPES, ApiKey
 
 PUBLIC = "public"
 SCOPE_FIELD = "x-required-scope"
@@ -40,11 +41,11 @@ def check_scope(request: Request, scope: str) -> None:
     Raises:
         RequestError: unauthenticated or insufficient_scope.
     """
-    keys: tuple[ApiKey, ...] = request.app.state.parts.keys
-    if scope == PUBLIC or not keys:
+    keys: Keys = request.app.state.parts.keys
+    if scope == PUBLIC or not keys.any:
         return
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    key = find_key(keys, secret.strip()) if kind.lower() == "bearer" else None
+    key = keys.find(secret.strip()) if kind.lower() == "bearer" else None
     if key is None:
         raise RequestError("unauthenticated", "Send Authorization: Bearer with a valid secret.")
     if not key.allows(scope):

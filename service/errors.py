@@ -82,6 +82,17 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Imports are not set up",
         "Start the service with PERSON_SEARCH_IMPORT_DIR, or upload the images.",
     ),
+    "keys_off": ProblemKind(
+        409,
+        "The service has no API keys",
+        "Start it with PERSON_SEARCH_API_KEYS=name:admin:secret; that key can make others.",
+    ),
+    "key_name_taken": ProblemKind(
+        409, "Another API key has this name", "Choose another, or delete that key first."
+    ),
+    "too_many_keys": ProblemKind(
+        409, "There are as many API keys as there may be", "Delete one that nobody uses."
+    ),
     "snapshot_busy": ProblemKind(
         409,
         "Snapshots are being changed",
@@ -107,6 +118,16 @@ PROBLEMS: dict[str, ProblemKind] = {
         409,
         "Some images could not be indexed anew",
         "The job's errors name them: delete them, or restore their files, and start it again.",
+    ),
+    "too_few_labels": ProblemKind(
+        409,
+        "Too few people are labelled to compare models",
+        "Label more people who are in several images, or leave min_map_ratio out.",
+    ),
+    "generation_worse": ProblemKind(
+        409,
+        "The model finds people again less well than was asked for",
+        "It is kept and does not answer; activate its generation to use it nevertheless.",
     ),
     "detection_gone": ProblemKind(
         410,

@@ -103,20 +103,20 @@ async def answer_once(
         return (await work(None)).response()
     asked = Asked(key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint))
     with parts.requests.one_at_a_time(asked):
-        before = await anyio.to_thread.run_sync(parts.gallery.replies.find, asked.key_name, key)
+        before = await _before(parts, asked)
         if before is not None:
-            if before.fingerprint != asked.fingerprint:
-                raise _reused()
-            return Response(before.body, before.status, {**before.headers, **REPLAYED})
+            return before
         try:
             answer = await work(asked)
         except PersonSearchError as error:
             if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
-                await _keep(parts, asked.reply(_problem_response(error, request)))
+                before = await _keep(parts, asked, _problem_response(error, request))
+                if before is not None:
+                    return before
             raise
         response = answer.response()
         if answer.keep and not answer.kept:
-            await _keep(parts, asked.reply(response))
+            return await _keep(parts, asked, response) or response
         return response
 
 
@@ -185,11 +185,32 @@ class RunningRequests:
                 del self._running[name]
 
 
-async def _keep(parts: "Parts", reply: Reply) -> None:
-    try:
-        await anyio.to_thread.run_sync(parts.gallery.replies.keep, reply)
-    except StorageFullError:
-        logger.warning("no space to keep the answer under an Idempotency-Key")
+async def _before(parts: "Parts", asked: Asked) -> Response | None:
+    """The answer that was given before; None when there is none.
+
+    Raises:
+        RequestError: idempotency_key_reused.
+    """
+    before = await anyio.to_thread.run_sync(parts.gallery.replies.find, asked.key_name, asked.key)
+    if before is None:
+        return None
+    if before.fingerprint != asked.fingerprint:
+        raise _reused()
+    return Response(before.body, before.status, {**before.headers, **REPLAYED})
+
+
+async def _keep(parts: "Parts", asked: Asked, response: Response) -> Response | None:
+    """Keep an answer, unless there is one already: that is given back, and stands.
+
+    So it is when the first client left, its work was done nevertheless, and it asked again before.
+    """
+    before = await _before(parts, asked)
+    if before is None:
+        try:
+            await anyio.to_thread.run_sync(parts.gallery.replies.keep, asked.reply(response))
+        except StorageFullError:
+            logger.warning("no space to keep the answer under an Idempotency-Key")
+    return before
 
 
 def _problem_response(error: PersonSearchError, request: Request) -> Response:

@@ -10,7 +10,8 @@ from typing import Any
 
 from indexer.errors import ExternalIdConflictError, GalleryError, StorageFullError
 from indexer.ingest import index_scene
-from indexer.records import AddResult
+from indexer.records import AddResult, StoredScene
+from indexer.reply_store import Reply
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.edge import logger
@@ -99,8 +100,15 @@ def imports_off() -> RequestError:
     return RequestError("imports_off", "The service was started without an import directory.")
 
 
-def add_image(parts: Parts, content: bytes, about: ImageMetadata, detector: Detector) -> AddResult:
-    """A picture and what its sender says of it into the gallery; raises as index_scene does."""
+def add_image(
+    parts: Parts,
+    content: bytes,
+    about: ImageMetadata,
+    detector: Detector,
+    *,
+    reply: Callable[[StoredScene], Reply] | None = None,
+) -> AddResult:
+    """A picture and what its sender says of it into the gallery, as index_scene does."""
     return index_scene(
         content,
         detector,
@@ -112,6 +120,7 @@ def add_image(parts: Parts, content: bytes, about: ImageMetadata, detector: Dete
         captured_at=about.captured_at,
         tags=tuple(about.tags),
         attributes=about.attributes,
+        reply=reply,
     )
 
 

@@ -1,15 +1,16 @@
 """Jobs: work that is longer than a request. A job that was acknowledged is on disk and is done,
 whatever ends the process meanwhile.
 
-One thread runs them, one after the other, in the order they came. What a crash interrupts is
-taken up again at the next start; a job that ends the process MAX_DEATHS times without getting on
-is given up. An orderly stop interrupts a job between two of its steps, and is not counted.
+One thread runs uploads, which are short, and one all other kinds, each one after the other, in the
+order they came. What a crash interrupts is taken up again at the next start; a job that ends the
+process MAX_DEATHS times without getting on is given up. An orderly stop interrupts a job between
+two of its steps, and is not counted.
 """
 
 import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from indexer.audit import acting_as
@@ -30,6 +31,8 @@ MAX_DEATHS = 5
 CHECK_S = 0.25  # how often what waits looks whether it is to stop
 IDLE_S = 5.0  # how often to look for jobs whose lease has lapsed
 TIDY_S = 3600.0
+UPLOADS = ("ingest",)  # kinds with a thread of their own
+ALONE_S = 60.0
 T = TypeVar("T")
 
 
@@ -191,7 +194,7 @@ JobKind = Callable[[JobContext], dict[str, Any]]
 
 
 class JobRunner:
-    """The thread that runs jobs. Every other method may be called from any thread.
+    """The threads that run jobs. Every method may be called from any thread.
 
     Attributes:
         spool: the files of jobs that have not ended.
@@ -216,17 +219,23 @@ class JobRunner:
         self._most_waiting = most_waiting
         self._drain_s = drain_s
         self._stopping = threading.Event()
-        self._work = threading.Event()
+        self._wakes = (threading.Event(), threading.Event())
+        self._one_alone = threading.Event()
         self._stop_at = 0.0
         self._tidy_at = 0.0
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self, parts: "Parts") -> None:
         """Clear up after the process before this one, then begin."""
-        self._store.void_leases()
+        if self._store.void_leases() < 2:
+            self._one_alone.set()
         self.spool.sweep(self._store.unfinished())
-        self._thread = threading.Thread(target=self._run, args=[parts], name="jobs", daemon=True)
-        self._thread.start()
+        for name, run, wake in zip(
+            ("uploads", "jobs"), (self._run_uploads, self._run_others), self._wakes, strict=True
+        ):
+            thread = threading.Thread(target=run, args=[parts, wake], name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def submit(
         self,
@@ -247,7 +256,7 @@ class JobRunner:
         except BaseException:
             self.spool.remove(id)
             raise
-        self._work.set()
+        self._wake()
         return record
 
     def cancel(self, id: str, *, key: str | None) -> JobRecord:
@@ -260,7 +269,7 @@ class JobRunner:
     @property
     def alive(self) -> bool:
         """Whether jobs are run."""
-        return self._thread is not None and self._thread.is_alive()
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
     @property
     def stopping(self) -> bool:
@@ -272,7 +281,8 @@ class JobRunner:
         if not self._stopping.is_set():
             self._stop_at = time.monotonic()
             self._stopping.set()
-            self._work.set()
+            self._one_alone.set()
+            self._wake()
 
     def close(self) -> None:
         """Stop, and wait until the drain time after the stop is over.
@@ -280,15 +290,39 @@ class JobRunner:
         What has not ended by then is left to the process's end, as in a crash.
         """
         self.stop()
-        if self._thread is not None:
-            self._thread.join(max(0.0, self._stop_at + self._drain_s - time.monotonic()))
+        for thread in self._threads:
+            thread.join(max(0.0, self._stop_at + self._drain_s - time.monotonic()))
 
-    def _run(self, parts: "Parts") -> None:
-        while not self._stopping.is_set():
-            self._work.clear()
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake.set()
+
+    def _run_uploads(self, parts: "Parts", wake: threading.Event) -> None:
+        def run_one() -> bool:
             try:
-                self._tidy()
-                busy = self._run_one(parts)
+                return self._run_one(parts, kinds=UPLOADS)
+            finally:
+                self._one_alone.set()
+
+        self._run(run_one, wake)
+
+    def _run_others(self, parts: "Parts", wake: threading.Event) -> None:
+        # Where two were running when the process died, one of them may have ended it: an upload
+        # goes first, alone, so that the deaths of another job are not counted as its own.
+        self._one_alone.wait(ALONE_S)
+
+        def run_one() -> bool:
+            self._tidy()
+            return self._run_one(parts, but=UPLOADS)
+
+        self._run(run_one, wake)
+
+    def _run(self, run_one: Callable[[], bool], wake: threading.Event) -> None:
+        """Run jobs until the service stops; run_one gives False when there is none."""
+        while not self._stopping.is_set():
+            wake.clear()
+            try:
+                busy = run_one()
             except StorageFullError:
                 busy = False
                 logger.warning("jobs wait for space on the disk")
@@ -296,12 +330,14 @@ class JobRunner:
                 busy = False
                 logger.exception("jobs: trying again soon")
             if not busy:
-                self._work.wait(IDLE_S)
+                wake.wait(IDLE_S)
 
-    def _run_one(self, parts: "Parts") -> bool:
-        """Run the next job; False when there is none."""
+    def _run_one(
+        self, parts: "Parts", *, kinds: Collection[str] = (), but: Collection[str] = ()
+    ) -> bool:
+        """Run the next job, as claim takes one; False when there is none."""
         lease = new_id("lease_")
-        record = self._store.claim(lease)
+        record = self._store.claim(lease, kinds=kinds, but=but)
         if record is None:
             return False
         logger.info("job %s (%s): attempt %d", record.id, record.kind, record.attempts)

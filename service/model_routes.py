@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
+from indexer.comparison import check_labels
 from indexer.errors import GenerationActiveError, GenerationBuildingError
 from indexer.records import GalleryModel
 from service.auth import authorize, route_scope
+from service.errors import RequestError
 from service.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
 from service.job_requests import accept
 from service.job_schemas import AcceptedJob
@@ -50,12 +52,22 @@ async def reindex_with(
     """A job indexes all images with the model, beside the one that answers; new images go into
     both. Once it has all, it answers, in one step; searches go on, each on one model. The one
     before is kept, for a way back: `POST /index/generations/{generation_id}/activate`. What a job
-    has done before it was cancelled or failed is not done again."""
+    has done before it was cancelled or failed is not done again.
+
+    With `min_map_ratio`, both are measured on the labelled people before the change. Below it the
+    job fails with `generation_worse`, and the new generation is kept."""
+    if query.min_map_ratio is not None and query.activate == "manual":
+        raise RequestError("validation_failed", "/query: min_map_ratio goes with activate=auto.")
 
     async def accept_reindex(asked: Asked | None) -> Answer:
         known = await anyio.to_thread.run_sync(parts.detectors.find, name)
         activate = query.activate == "auto"
-        return await _change_model(request, parts, asked, known.of_gallery, activate=activate)
+        ratio = query.min_map_ratio
+        if ratio is not None:
+            await anyio.to_thread.run_sync(_check_labels, parts)
+        return await _change_model(
+            request, parts, asked, known.of_gallery, activate=activate, min_map_ratio=ratio
+        )
 
     return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_reindex)
 
@@ -92,7 +104,13 @@ def delete_generation(generation_id: str, parts: PartsOf) -> None:
 
 
 async def _change_model(
-    request: Request, parts: Parts, asked: Asked | None, model: GalleryModel, *, activate: bool
+    request: Request,
+    parts: Parts,
+    asked: Asked | None,
+    model: GalleryModel,
+    *,
+    activate: bool,
+    min_map_ratio: float | None = None,
 ) -> Answer:
     def check() -> None:
         parts.check_disk()
@@ -102,8 +120,17 @@ async def _change_model(
             raise GenerationBuildingError("A job of this kind is not done yet; see GET /jobs")
 
     await anyio.to_thread.run_sync(check)
-    arguments = {"model": asdict(model), "activate": activate}
+    arguments = {"model": asdict(model), "activate": activate, "min_map_ratio": min_map_ratio}
     return await accept(request, parts, asked, "reindex", arguments)
+
+
+def _check_labels(parts: Parts) -> None:
+    """
+    Raises:
+        TooFewLabelsError: models cannot be compared; better said now than at the end of the job.
+    """
+    gallery = parts.gallery
+    check_labels(*(gallery.labelled(generation=one.generation) for one in gallery.generations()))
 
 
 def _unfinished(parts: Parts) -> bool:

@@ -54,3 +54,11 @@ class ReindexQuery(Schema):
     activate: Literal["auto", "manual"] = Field(
         "auto", description="auto: it answers once it has all images. manual: it is kept."
     )
+    min_map_ratio: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="With activate=auto: it answers only when its search mAP on the labelled "
+        "people is at least this share of what it is now. 20 of them or more must have their "
+        "label in another image, too.",
+    )

@@ -22,9 +22,10 @@ from service.erasing import Previews
 from service.idempotency import RunningRequests
 from service.jobs import JobKind, JobRunner
 from service.keeper import Keeper
+from service.keys import Keys
 from service.metrics import Metrics
 from service.search import PersonSearch
-from service.settings import ApiKey, Settings, SettingsError
+from service.settings import Settings, SettingsError
 from service.spool import Spool
 from service.worker import Lane, Worker
 
@@ -49,7 +50,7 @@ class Parts:
     """
 
     settings: Settings
-    keys: tuple[ApiKey, ...]
+    keys: Keys
     detectors: Detectors
     gallery: Gallery
     worker: Worker
@@ -158,7 +159,7 @@ def open_parts(
         PersonSearchError: of settings, model or gallery, with a message for who starts this.
         OSError: the data directory cannot be used.
     """
-    keys = settings.read_keys()
+    given_keys = settings.read_keys()
     if settings.import_dir is not None and not settings.import_dir.is_dir():
         raise SettingsError(f"import_dir: {settings.import_dir} is not a directory")
     if settings.models_dir is not None and not settings.models_dir.is_dir():
@@ -181,6 +182,7 @@ def open_parts(
         snapshots=settings.snapshot_dir,
         any_model=True,
     ) as gallery:
+        keys = Keys(given_keys, settings.data_dir)
         detector = settle_model(gallery, models)
         worker = Worker(search_max=settings.search_queue_max, ingest_max=settings.ingest_queue_max)
         try:

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, BinaryIO, TypeVar, cast
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from indexer.errors import SceneNotFoundError
 from indexer.ids import new_id
 from indexer.records import StoredDetection, StoredScene
+from indexer.reply_store import Reply
 from models.detector import Detector
 from models.errors import ImageTooLargeError, PersonSearchError
 from models.image import read_image
@@ -42,6 +43,7 @@ from service.schemas import (
     Detection,
     DetectionRecord,
     Embedding,
+    Explanation,
     FailedImage,
     Hit,
     ImageDetection,
@@ -173,7 +175,7 @@ async def add_images(
             parts.check_disk()
             if not query.wait:
                 return await _add_later(request, form, metadata, query.on_duplicate, parts, asked)
-            adding = _add_all(request, form, metadata, query.on_duplicate, parts, ends_at)
+            adding = _add_all(request, form, metadata, query.on_duplicate, parts, ends_at, asked)
             return _added(await while_connected(request, adding), request)
 
         return await answer_once(request, parts, partial(_fingerprint, request, form), add)
@@ -209,12 +211,16 @@ async def _add_all(
     on_duplicate: str,
     parts: Parts,
     ends_at: float,
+    asked: Asked | None,
 ) -> list[AddedImage | PersonSearchError]:
+    # The answer to several files is kept once all have been dealt with.
+    asked = asked if len(form.images) == 1 else None
     results: list[AddedImage | PersonSearchError] = []
     for upload, about in zip(form.images, metadata, strict=True):
         try:
             remaining_s = ends_at - time.monotonic()
-            results.append(await _add_one(upload, about, on_duplicate, parts, remaining_s))
+            adding = _add_one(upload, about, on_duplicate, parts, remaining_s, asked)
+            results.append(await adding)
         except PersonSearchError as error:
             results.append(error)
         except Exception:  # a fault of ours, too, is of one file and not its neighbours
@@ -237,10 +243,9 @@ def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) 
         raise errors[-1]
     if len(results) == 1:
         added = cast(AddedImage, results[0])
-        content = added.model_dump(mode="json", exclude_unset=True)
-        if added.status == "duplicate":
-            return Answer(200, content)
-        return Answer(201, content, {"Location": f"/gallery/images/{added.id}"})
+        if added.status == "created":
+            return _created(added)
+        return Answer(200, added.model_dump(mode="json", exclude_unset=True))
     entries = [_entry(result, request) for result in results]
     if len(errors) == len(results):
         raise AllItemsFailedError(
@@ -251,9 +256,25 @@ def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) 
     return Answer(200, content, keep=not any(retryable))
 
 
+def _created(added: AddedImage) -> Answer:
+    """What is answered to one new file; it is kept together with the image."""
+    content = added.model_dump(mode="json", exclude_unset=True)
+    return Answer(201, content, {"Location": f"/gallery/images/{added.id}"}, kept=True)
+
+
 async def _add_one(
-    upload: UploadFile, about: ImageMetadata, on_duplicate: str, parts: Parts, remaining_s: float
+    upload: UploadFile,
+    about: ImageMetadata,
+    on_duplicate: str,
+    parts: Parts,
+    remaining_s: float,
+    asked: Asked | None,
 ) -> AddedImage:
+    """Add a file.
+
+    Args:
+        asked: the answer to a new image is kept under this key, in the image's transaction.
+    """
     limit = parts.settings.image_max_bytes
     if (upload.size or 0) > limit:
         raise ImageTooLargeError(
@@ -262,21 +283,36 @@ async def _add_one(
     if remaining_s <= 0:
         raise DeadlineError("No time was left for this file.")
     detector = TimedDetector(parts.detector)
-    done = await run_in_lane(
-        parts,
-        Lane.INGEST,
-        lambda: add_image(parts, upload.file.read(), about, detector),
-        remaining_s,
-    )
-    added = done.value
-    if not added.created and on_duplicate == "error":
-        raise RequestError("duplicate_image", f"The same bytes are stored as {added.scene.id}.")
-    return AddedImage(
-        **image_record(added.scene),
-        status="created" if added.created else "duplicate",
-        index=cast(Any, parts.index),
-        timings_ms=detector.timings(done.queue_ms, done.run_ms),
-    )
+    queued_at = time.monotonic()
+    created: list[AddedImage] = []
+
+    def add() -> AddedImage:
+        started_at = time.monotonic()
+
+        def record(scene: StoredScene, status: Literal["created", "duplicate"]) -> AddedImage:
+            run_ms = (time.monotonic() - started_at) * 1e3
+            return AddedImage(
+                **image_record(scene),
+                status=status,
+                index=cast(Any, parts.index),
+                timings_ms=detector.timings((started_at - queued_at) * 1e3, run_ms),
+            )
+
+        def reply(scene: StoredScene) -> Reply:
+            assert asked is not None
+            created.append(record(scene, "created"))
+            return asked.reply(_created(created[-1]).response())
+
+        content = upload.file.read()
+        added = add_image(parts, content, about, detector, reply=None if asked is None else reply)
+        if added.created and created:
+            return created[-1]
+        return record(added.scene, "created" if added.created else "duplicate")
+
+    added = (await run_in_lane(parts, Lane.INGEST, add, remaining_s)).value
+    if added.status == "duplicate" and on_duplicate == "error":
+        raise RequestError("duplicate_image", f"The same bytes are stored as {added.id}.")
+    return added
 
 
 def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
@@ -621,6 +657,10 @@ async def _search(
             optional["matched_query"] = found.query
         if "crop_url" in wanted.include:
             optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
+        if "explanation" in wanted.include:
+            optional["explanation"] = Explanation(
+                norm=round(found.hit.detection.score, 6), cosine=round(found.hit.similarity, 6)
+            )
         hits.append(
             Hit.of(
                 found.hit,
@@ -637,6 +677,7 @@ async def _search(
                 box=used_box(person),
                 width=person.width,
                 height=person.height,
+                embedding_norm=None if person.score is None else round(person.score, 6),
                 warnings=person.warnings,
             )
             for person in people

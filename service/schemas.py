@@ -2,8 +2,9 @@
 filter must not widen a search."""
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from indexer.records import GalleryHit, SceneFilter, StoredDetection, StoredScene
+from indexer.records import GalleryHit, SceneFilter, StoredDetection, StoredScene, TimeOfDay
 
 MAX_TAGS = 32
 MAX_ATTRIBUTES = 32
@@ -190,6 +191,48 @@ class TimeFilter(Schema):
     to: Time | None = None
 
 
+def _clock_time(value: str) -> str:
+    time.fromisoformat(value)  # the pattern lets 29:00 pass
+    return value
+
+
+def _known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
+        raise ValueError("no time zone of the IANA database") from None
+    return value
+
+
+ClockTime = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-2][0-9]:[0-5][0-9](:[0-5][0-9])?$"),
+    AfterValidator(_clock_time),
+]
+Zone = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_+/-]{1,64}$"), AfterValidator(_known_zone)
+]
+
+
+class TimeOfDayFilter(Schema):
+    """from ≤ captured_at < to, by the clocks of a time zone, on whatever day. It may pass midnight:
+    20:00 to 06:00 is the night. Images without captured_at fail."""
+
+    from_: ClockTime = Field(alias="from", examples=["20:00"])
+    to: ClockTime = Field(examples=["06:00"])
+    tz: Zone = Field(description="As the IANA database names it.", examples=["Europe/Berlin"])
+
+    @model_validator(mode="after")
+    def _is_some_time(self) -> Self:
+        if time.fromisoformat(self.from_) == time.fromisoformat(self.to):
+            raise ValueError("from and to are the same time")
+        return self
+
+    def as_gallery(self) -> TimeOfDay:
+        """The same as the gallery says it."""
+        return TimeOfDay(time.fromisoformat(self.from_), time.fromisoformat(self.to), self.tz)
+
+
 class TagFilter(Schema):
     """With all of, at least one of, none of these tags."""
 
@@ -209,6 +252,7 @@ class SearchFilter(Schema):
 
     camera_id: CameraFilter = CameraFilter.model_construct(in_=None, not_in=[])
     captured_at: TimeFilter = TimeFilter.model_construct(from_=None, to=None)
+    time_of_day: TimeOfDayFilter | None = None
     tags: TagFilter = TagFilter()
     image_id: ImageFilter = ImageFilter()
 
@@ -231,6 +275,7 @@ class SearchFilter(Schema):
             camera_not_in=tuple(self.camera_id.not_in),
             captured_from=self.captured_at.from_,
             captured_to=self.captured_at.to,
+            time_of_day=None if self.time_of_day is None else self.time_of_day.as_gallery(),
             tags_all=tuple(self.tags.all),
             tags_any=tuple(self.tags.any),
             tags_none=tuple(self.tags.none),
@@ -306,7 +351,9 @@ class SearchRequest(Schema):
     exclude_query_image: bool = Field(
         True, description="Leave out the stored image that a query comes from or is identical to."
     )
-    include: list[Literal["crop_url"]] = []
+    include: list[Literal["crop_url", "explanation"]] = Field(
+        [], description="What each hit is to hold besides."
+    )
 
 
 # --- responses
@@ -428,7 +475,15 @@ class UsedQuery(Schema):
     box: Box | None
     width: float
     height: float
-    warnings: list[str]
+    embedding_norm: float | None = Field(
+        description="How surely the query is a person, in [0, 1]: its detection score, which the "
+        "norm of an embedding says. It does not change the ranking. Null for a box or crop that "
+        "was given: the model describes it, and does not judge it."
+    )
+    warnings: list[Literal["small_query", "no_company"]] = Field(
+        description="small_query: less than 20 px wide or 40 px high. no_company: nobody else is "
+        "in the scene, so cbgm cannot help."
+    )
 
 
 class HitImage(Schema):
@@ -454,6 +509,13 @@ class HitImage(Schema):
         )
 
 
+class Explanation(Schema):
+    """The two factors of a score."""
+
+    norm: float = Field(description="How surely it is a person: the detection score, in [0, 1].")
+    cosine: float = Field(description="How like the query they look: the similarity, in [−1, 1].")
+
+
 class Hit(Schema):
     """One answer: score is detection_score × similarity and ranks, unless `rerank` asks for
     another order; it is no probability."""
@@ -473,6 +535,7 @@ class Hit(Schema):
     image: HitImage
     matched_query: int | None = Field(None, description="With fusion max: which query it is near.")
     crop_url: str | None = Field(None, description="When asked for in `include`.")
+    explanation: Explanation | None = Field(None, description="When asked for in `include`.")
 
     @classmethod
     def of(

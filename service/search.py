@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ class QueryPerson:
         width, height: of the person, in pixels.
         scene_ids: stored scenes that the query comes from, or is identical to.
         view: whose model described the person; only in it the embedding means anything.
+        score: the detection score in [0, 1]; None where the person was given, not detected.
         company: [K, D] float32, the person and the others in the scene, surest first; None where it
             was not asked for.
     """
@@ -46,14 +47,19 @@ class QueryPerson:
     height: float
     scene_ids: tuple[str, ...]
     view: View
+    score: float | None
     company: NDArray[np.float32] | None = None
 
     @property
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[Literal["small_query", "no_company"]]:
         """What makes an answer less sure."""
+        found: list[Literal["small_query", "no_company"]] = []
         small = self.width < SMALL_QUERY_PX[0] or self.height < SMALL_QUERY_PX[1]
-        alone = self.company is not None and len(self.company) == 1
-        return ["small_query"] * small + ["no_company"] * alone
+        if small:
+            found.append("small_query")
+        if self.company is not None and len(self.company) == 1:
+            found.append("no_company")
+        return found
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,7 @@ class PersonSearch:
         detector = self._detector_of(view.generation.model)
         timings["decode"] += (decoded - started) * 1e3
         people: Detections | None = None
+        score: float | None = None
         if query.crop:
             box = None
             embedding = detector.embed_crop(image.pixels)
@@ -229,6 +236,7 @@ class PersonSearch:
                 raise _nobody(number)
             x1, y1, x2, y2 = people.boxes[0].tolist()
             box, embedding = (x1, y1, x2, y2), people.embeddings[0]
+            score = float(people.scores[0])
         company = None
         if with_company and box is not None:
             if query.image_id is not None:
@@ -238,7 +246,7 @@ class PersonSearch:
             company = in_company(embedding, np.array(box), people)
         timings["infer"] += (time.perf_counter() - decoded) * 1e3
         width, height = (image.width, image.height) if box is None else _size(box)
-        return QueryPerson(embedding, box, width, height, scene_ids, view, company)
+        return QueryPerson(embedding, box, width, height, scene_ids, view, score, company)
 
     def _stored_person(self, detection_id: str, view: View, with_company: bool) -> QueryPerson:
         found = self._gallery.detection(detection_id, view=view)
@@ -248,7 +256,7 @@ class PersonSearch:
             people = self._people_of(found.scene_id, view)
             company = in_company(embedding, np.array(found.box), people)
         return QueryPerson(
-            embedding, found.box, *_size(found.box), (found.scene_id,), view, company
+            embedding, found.box, *_size(found.box), (found.scene_id,), view, found.score, company
         )
 
     def _people_of(self, scene_id: str, view: View) -> Detections:

@@ -1,15 +1,18 @@
 """Files that changed behind a gallery's back: it says so, or answers rightly all the same.
 
-People (boxes, scores, embeddings) and originals are checked byte for byte. What a sender said
-about a scene is not, nor are SQLite's own indexes: a flipped bit in a camera's name, or where
-SQLite finds the people of a scene, is not noticed.
+People (boxes, scores, embeddings), what a sender said about a scene, and originals are checked byte
+for byte. SQLite's own indexes are not: a flipped bit where SQLite finds the people of a scene, or
+the scenes of a camera, is not noticed.
 """
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from indexer.errors import GalleryDamagedError
 from indexer.store import DATABASE
 from indexer.tests.scenery import new_scene, open_gallery, people
 from models.errors import PersonSearchError
@@ -35,6 +38,8 @@ def answers(gallery):
         query = people(3, seed=number).embeddings[0]
         ask(("search", number), lambda query=query: hits_of(gallery.search(query, k=10)))
     for scene in scenes.scenes:
+        about = (scene.camera_id, scene.tags, scene.captured_at, scene.attributes, scene.created_at)
+        told["scene", scene.sha256] = (scene.external_id, scene.width, scene.height, *about)
         ask(("content", scene.sha256), lambda id=scene.id: gallery.content(id))
         for one in scene.detections:
             ask(("embedding", one.id), lambda id=one.id: gallery.embedding(id).tobytes())
@@ -56,6 +61,7 @@ def whole(tmp_path):
     with open_gallery(directory) as gallery:
         for number in range(SCENES):
             about = {"camera_id": f"camera {number % 3}", "tags": ("a",) * (number % 2)}
+            about |= {"external_id": f"x{number}", "attributes": {"n": str(number)}}
             gallery.add(new_scene(f"scene {number}", **about), people(3, seed=number))
         told = answers(gallery)
     return directory, told
@@ -74,6 +80,47 @@ def wrong_answers(directory, right):
         for what, answer in told.items()
         if answer is not None and answer != right.get(what, answer)
     ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("id = 'img_other'", "sha256 = '00'", "content_bytes = 1", "width = width + 1"),
+        *("height = height + 1", "format = 'PNG'", "orientation = 3", "external_id = 'y'"),
+        *("external_id = NULL", "camera_id = 'camera 8'", "captured_at = 0", "created_at = 0"),
+        *("attributes = '{}'", "checksum = NULL", "checksum = checksum + 1"),
+    ],
+)
+def test_a_scene_that_is_not_as_it_was_written_is_refused_and_found(whole, damage):
+    with closing(sqlite3.connect(whole[0] / DATABASE)) as base, base:
+        base.execute(f"UPDATE scenes SET {damage} WHERE number = 7")
+    with open_gallery(whole[0]) as gallery:
+        with pytest.raises(GalleryDamagedError, match="not as it was written"):
+            gallery.scenes(limit=1000)
+        with pytest.raises(GalleryDamagedError, match="not as it was written"):
+            gallery.rebuild()
+        assert gallery.search(people(1).embeddings[0], k=1)  # of other scenes
+
+
+@pytest.mark.parametrize("damage", ["UPDATE scene_tags SET tag = 'b'", "DELETE FROM scene_tags"])
+def test_a_changed_tag_is_noticed(whole, damage):
+    with closing(sqlite3.connect(whole[0] / DATABASE)) as base, base:
+        base.execute(f"{damage} WHERE scene = 8")
+    with open_gallery(whole[0]) as gallery:
+        with pytest.raises(GalleryDamagedError, match="not as it was written"):
+            gallery.scenes(limit=1000)
+        with pytest.raises(GalleryDamagedError, match="not as it was written"):
+            gallery.rebuild()
+
+
+def test_a_changed_scene_is_as_it_was_written_last(whole):
+    with open_gallery(whole[0]) as gallery:
+        scene = gallery.scenes().scenes[7]
+        for changes in ({"camera_id": "b"}, {"tags": ("c", "a", "c")}, {"external_id": None}):
+            gallery.patch(scene.id, changes)
+        gallery.rebuild()
+
+        assert gallery.get(scene.id).tags == ("c", "a")
 
 
 @pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.soak)])

@@ -125,6 +125,38 @@ def test_going_back_gives_the_old_answers_bit_for_bit(gallery):
     assert answers(gallery, NEW) == between
 
 
+def test_labels_survive_a_change_of_the_model_and_the_way_back(gallery, tmp_path):
+    (left, right), (other, _) = (scene.detections for scene in gallery.scenes().scenes[:2])
+    for one, label in ((left, "ada"), (right, "bea"), (other, "cid")):
+        gallery.label(one.id, label)
+    set_of_old = gallery.labelled().labels_sha256
+    reindex(gallery, NEW, detector_of)
+
+    (still, bottom) = gallery.get(left.scene_id).detections
+    assert (still.id, still.label, bottom.label) == (left.id, "ada", None)
+    assert [one.id for one in gallery.detections_labelled("ada")] == [left.id]
+    assert gallery.detections_labelled("bea") == []  # this model does not see them
+    gallery.label(left.id, "ann")
+    gallery.label(bottom.id, "dan")
+    gallery.remove_label(other.id)
+    set_of_new = gallery.labelled().labels_sha256
+
+    reindex(gallery, OLD, detector_of)
+    assert [one.label for one in gallery.get(left.scene_id).detections] == ["ann", "bea"]
+    assert gallery.detection(other.id).label is None
+    gallery.label(left.id, "ada")
+    gallery.label(other.id, "cid")
+    assert gallery.labelled().labels_sha256 == set_of_old
+    gallery.label(left.id, "ann")
+    gallery.remove_label(other.id)
+
+    reindex(gallery, NEW, detector_of)
+    gallery.close()
+    with Gallery.reopen(tmp_path / "gallery") as again:
+        assert [one.label for one in again.get(left.scene_id).detections] == ["ann", "dan"]
+        assert again.labelled().labels_sha256 == set_of_new
+
+
 def test_a_kept_generation_gets_the_scenes_that_came_since_before_it_answers(gallery):
     reindex(gallery, NEW, detector_of)
     late = index_scene(picture(77), OtherDetector(), gallery).scene
@@ -371,6 +403,7 @@ def test_after_a_death_at_half_at_most_one_scene_is_indexed_again(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_changing_the_model_of_500_scenes_disturbs_no_search_and_loses_no_scene(tmp_path):
     with open_gallery(tmp_path) as gallery:
         for seed in range(500):

@@ -4,8 +4,11 @@ And 1,000 random searches of random galleries, each compared with plain numpy.
 """
 
 import tempfile
-from datetime import UTC, datetime, timedelta
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -15,8 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
-from indexer.errors import DetectionNotFoundError, ExternalIdConflictError, SceneNotFoundError
-from indexer.records import SceneFilter
+from indexer.errors import (
+    DetectionGoneError,
+    DetectionNotFoundError,
+    ExternalIdConflictError,
+    LabelNotFoundError,
+    SceneNotFoundError,
+)
+from indexer.gallery import Gallery
+from indexer.records import GalleryModel, SceneFilter, TimeOfDay
 from indexer.snapshots import remove_snapshot, restore_snapshot
 from indexer.tests.scenery import new_scene, open_gallery, people, unit
 from models.detections import Detections
@@ -26,64 +36,216 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(14_400)]
 DIM = 8
 NAMES = st.sampled_from("abcdefgh")
 CAMERAS = st.sampled_from([None, "1", "2"])
+MODELS = {
+    "old": GalleryModel("stub", "5" * 64, DIM),
+    "new": GalleryModel("other", "6" * 64, DIM - 2),
+}
+
+
+@dataclass
+class Held:
+    """What is known of a scene.
+
+    A model sees people by key: the place of one whom the sender's detections name, or "further".
+
+    Attributes:
+        found: of which both models see most.
+        seen_by: the models whose generations have the scene.
+        ids: of people by key, once they were shown; both models' detections have the same.
+        labels: by key.
+        away: keys of people who were deleted.
+    """
+
+    id: str
+    camera: str | None
+    found: Detections
+    seen_by: set[str]
+    ids: dict = field(default_factory=dict)
+    labels: dict = field(default_factory=dict)
+    away: set = field(default_factory=set)
+
+    def seen(self, model):
+        """People by key, as a model's generation has them: box, score, embedding."""
+        people = as_seen(self.found, model) if model in self.seen_by else {}
+        return {key: one for key, one in people.items() if key not in self.away}
+
+    def only(self, model):
+        """Ids of whom only this model sees, by key."""
+        (other,) = {"old", "new"} - {model}
+        alone = set(self.seen(model)) - set(self.seen(other))
+        return {key: id for key, id in self.ids.items() if key in alone}
+
+
+def as_seen(found, model):
+    """The new model sees one person of three not at all, one further, and all of them otherwise."""
+    people = zip(found.boxes, found.scores, found.embeddings, strict=True)
+    if model == "old":
+        return dict(enumerate(people))
+    seen = {
+        key: (box, score / 2, unit(embedding[::-1][: MODELS["new"].embedding_dim]))
+        for key, (box, score, embedding) in enumerate(people)
+        if key != 2
+    }
+    one = np.eye(MODELS["new"].embedding_dim, dtype=np.float32)[0]
+    return seen | {"further": (np.float32([200, 200, 300, 300]), np.float32(0.3), one)}
+
+
+def detections_of(people, model):
+    dim = MODELS[model].embedding_dim
+    boxes, scores, vectors = zip(*people.values(), strict=True) if people else ([], [], [])
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(scores, np.float32),
+        np.array(vectors, np.float32).reshape(-1, dim),
+    )
 
 
 class Life(RuleBasedStateMachine):
-    """Add, add again, remove, change, compact, snapshot, restore, reopen: as a dict would."""
+    """Add, add again, remove, change, label, compact, snapshot, restore, reopen, change the model
+    and change it back: as a dict would."""
 
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.directory = Path(self.folder.name)
         self.gallery = open_gallery(self.directory, dim=DIM)
-        self.held = {}  # name to [scene id, camera, {detection id: its embedding and score}]
-        self.saved = None  # a snapshot's id, and the dict at its time
+        self.held = {}  # by name
+        self.states = {"old": "active"}  # of the generations, by model
+        self.saved = None  # a snapshot's id, and the dicts at its time
         self.gone = set()
 
     def teardown(self):
         self.gallery.close()
         self.folder.cleanup()
 
-    @rule(name=NAMES, camera=CAMERAS, count=st.integers(0, 3), like=st.integers(0, 5))
-    def add(self, name, camera, count, like):
+    @property
+    def active(self):
+        (model,) = (model for model, state in self.states.items() if state == "active")
+        return model
+
+    @property
+    def other(self):
+        (model,) = {"old", "new"} - {self.active}
+        return model
+
+    def generation(self, model):
+        (id,) = (
+            one.generation.id
+            for one in self.gallery.generations()
+            if one.generation.model == MODELS[model]
+        )
+        return id
+
+    def shown(self):
+        """The ids of all whom the active model sees: name and key by id."""
+        return {
+            held.ids[key]: (name, key)
+            for name, held in self.held.items()
+            for key in held.seen(self.active)
+        }
+
+    @rule(
+        name=NAMES,
+        camera=CAMERAS,
+        count=st.integers(0, 3),
+        like=st.integers(0, 5),
+        further=st.booleans(),
+    )
+    def add(self, name, camera, count, like, further):
         found = people(count, dim=DIM, seed=like)  # few kinds of people: many ties
-        added = self.gallery.add(new_scene(name, external_id=name, camera_id=camera), found)
+        seen = {model: detections_of(as_seen(found, model), model) for model in MODELS}
+        both = further and self.states.get(self.other) == "building"
+        added = self.gallery.add(
+            new_scene(name, external_id=name, camera_id=camera),
+            seen[self.active],
+            further={self.generation(self.other): seen[self.other]} if both else {},
+        )
         assert added.created == (name not in self.held)
         if added.created:
-            rows = zip(added.scene.detections, found.embeddings, found.scores, strict=True)
-            kept = {one.id: (vector, score) for one, vector, score in rows}
-            self.held[name] = [added.scene.id, camera, kept]
-        assert added.scene.id == self.held[name][0]
+            seen_by = {self.active, self.other} if both else {self.active}
+            self.held[name] = Held(added.scene.id, camera, found, seen_by)
+        assert added.scene.id == self.held[name].id
 
     @rule(name=NAMES, other=NAMES)
     def add_under_a_name_that_is_taken(self, name, other):
         if name in self.held:
+            one = detections_of({0: as_seen(people(1, dim=DIM), self.active)[0]}, self.active)
             with pytest.raises(ExternalIdConflictError):
-                self.gallery.add(
-                    new_scene(f"another {other}", external_id=name), people(1, dim=DIM)
-                )
+                self.gallery.add(new_scene(f"another {other}", external_id=name), one)
 
     @rule(name=NAMES)
     def remove(self, name):
         if name in self.held:
-            id, _, kept = self.held.pop(name)
-            self.gallery.remove(id)
-            self.gone |= {id, *kept}
+            held = self.held.pop(name)
+            self.gallery.remove(held.id)
+            self.gone |= {held.id, *held.ids.values()}
 
-    @precondition(lambda self: any(kept for _, _, kept in self.held.values()))
+    @precondition(lambda self: self.shown())
     @rule(data=st.data())
     def remove_detection(self, data):
-        every = sorted((id, name) for name, held in self.held.items() for id in held[2])
-        id, name = data.draw(st.sampled_from(every))
+        id, (name, key) = data.draw(st.sampled_from(sorted(self.shown().items(), key=str)))
         self.gallery.remove_detection(id)
-        del self.held[name][2][id]
-        self.gone.add(id)
+        held = self.held[name]
+        held.away.add(key)
+        held.labels.pop(key, None)
+        self.gone.add(held.ids.pop(key))
 
     @rule(name=NAMES, camera=CAMERAS)
     def patch(self, name, camera):
         if name in self.held:
-            self.gallery.patch(self.held[name][0], {"camera_id": camera})
-            self.held[name][1] = camera
+            self.gallery.patch(self.held[name].id, {"camera_id": camera})
+            self.held[name].camera = camera
+
+    @precondition(lambda self: self.shown())
+    @rule(data=st.data(), label=st.sampled_from(["ada", "bea", None]))
+    def label(self, data, label):
+        id, (name, key) = data.draw(st.sampled_from(sorted(self.shown().items(), key=str)))
+        labels = self.held[name].labels
+        if label is not None:
+            assert self.gallery.label(id, label).label == label
+            labels[key] = label
+        elif key in labels:
+            self.gallery.remove_label(id)
+            del labels[key]
+        else:
+            with pytest.raises(LabelNotFoundError):
+                self.gallery.remove_label(id)
+
+    @rule()
+    def begin_generation(self):
+        self.gallery.begin_generation(MODELS[self.other])
+        self.states[self.other] = "building"
+
+    @precondition(lambda self: self.other in self.states)
+    @rule(at_most=st.integers(1, 9))
+    def index_some(self, at_most):
+        generation = self.generation(self.other)
+        for id in self.gallery.lacking(generation, limit=at_most).values():
+            (held,) = (one for one in self.held.values() if one.id == id)
+            assert self.other not in held.seen_by
+            seen = detections_of(as_seen(held.found, self.other), self.other)
+            assert self.gallery.add_people(generation, id, seen)
+            held.seen_by.add(self.other)
+
+    @precondition(lambda self: self.other in self.states)
+    @rule()
+    def activate(self):
+        whole = all(self.other in held.seen_by for held in self.held.values())
+        assert self.gallery.activate(self.generation(self.other)) == whole
+        if whole:
+            self.states = {self.other: "active", self.active: "kept"}
+
+    @precondition(lambda self: self.other in self.states)
+    @rule()
+    def delete_generation(self):
+        self.gallery.delete_generation(self.generation(self.other))
+        del self.states[self.other]
+        for held in self.held.values():
+            for key, id in held.only(self.other).items():
+                self.gone.add(id)
+                del held.ids[key]
+                held.labels.pop(key, None)
+            held.seen_by.discard(self.other)
 
     @rule()
     def compact(self):
@@ -96,59 +258,76 @@ class Life(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.gallery.close()
-        self.gallery = open_gallery(self.directory, dim=DIM)
+        self.gallery = Gallery.reopen(self.directory)
 
     @rule()
     def snapshot(self):
         if self.saved is not None:
             remove_snapshot(self.gallery.snapshots, self.saved[0])
-        copy = {name: [id, camera, dict(kept)] for name, (id, camera, kept) in self.held.items()}
-        self.saved = self.gallery.snapshot().id, copy
+        self.saved = self.gallery.snapshot().id, deepcopy(self.held), dict(self.states)
 
     @precondition(lambda self: self.saved is not None)
     @rule()
     def restore(self):
         self.gallery.close()
         restore_snapshot(self.directory / "snapshots" / self.saved[0], self.directory)
-        self.held = {
-            name: [id, camera, dict(kept)] for name, (id, camera, kept) in self.saved[1].items()
-        }
+        self.held, self.states = deepcopy(self.saved[1]), dict(self.saved[2])
         self.gone = set()  # what the snapshot holds is there again
-        self.gallery = open_gallery(self.directory, dim=DIM)
+        self.gallery = Gallery.reopen(self.directory)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def erase(self, data):
         name = data.draw(st.sampled_from(sorted(self.held)))
-        id, _, kept = self.held.pop(name)
-        self.gallery.finish_erasure(self.gallery.erase(scene_ids=[id]).id)
-        self.gone |= {id, *kept}
+        held = self.held.pop(name)
+        self.gallery.finish_erasure(self.gallery.erase(scene_ids=[held.id]).id)
+        self.gone |= {held.id, *held.ids.values()}
         if self.saved is not None:  # erasures outlive restores
-            self.saved[1].pop(name, None) if self._saved_id(name) == id else None
-
-    def _saved_id(self, name):
-        return self.saved[1].get(name, [None])[0]
+            saved = self.saved[1]
+            if name in saved and saved[name].id == held.id:
+                del saved[name]
 
     @invariant()
     def lists_agree(self):
         scenes = {scene.external_id: scene for scene in self.gallery.scenes().scenes}
         assert set(scenes) == set(self.held)
-        for name, (id, camera, kept) in self.held.items():
-            scene = scenes[name]
-            assert (scene.id, scene.camera_id) == (id, camera)
-            assert {one.id for one in scene.detections} == set(kept)
+        for name, held in self.held.items():
+            scene, seen = scenes[name], held.seen(self.active)
+            assert (scene.id, scene.camera_id) == (held.id, held.camera)
+            key_of = {tuple(box.tolist()): key for key, (box, _, _) in seen.items()}
+            shown = {key_of[one.box]: one for one in scene.detections}
+            assert set(shown) == set(seen)
+            for key, one in shown.items():
+                assert held.ids.setdefault(key, one.id) == one.id
+                assert one.id not in self.gone
+                assert one.label == held.labels.get(key)
+
+    @invariant()
+    def generations_agree(self):
+        counted = {
+            one.generation.model: (one.generation.state, one.scenes, one.detections)
+            for one in self.gallery.generations()
+        }
+        assert counted == {
+            MODELS[model]: (
+                state,
+                sum(model in held.seen_by for held in self.held.values()),
+                sum(len(held.seen(model)) for held in self.held.values()),
+            )
+            for model, state in self.states.items()
+        }
 
     @invariant()
     def searches_agree(self):
-        query = people(1, dim=DIM, seed=3).embeddings[0]
+        query = people(1, dim=MODELS[self.active].embedding_dim, seed=3).embeddings[0]
         for camera in (None, "1"):
             kept = [
-                (id, vector, score)
-                for _, where, held in self.held.values()
-                if camera in (None, where)
-                for id, (vector, score) in held.items()
+                (held.ids[key], vector, score)
+                for held in self.held.values()
+                if camera in (None, held.camera)
+                for key, (_, score, vector) in held.seen(self.active).items()
             ]
-            vectors = np.array([vector for _, vector, _ in kept], float).reshape(-1, DIM)
+            vectors = np.array([vector for _, vector, _ in kept], float).reshape(-1, len(query))
             scores = np.array([score for _, _, score in kept], float)
             weighted = np.round(scores * (vectors @ query.astype(float)), 6) + 0.0
             best = sorted(zip((-weighted).tolist(), [id for id, _, _ in kept], strict=True))[:5]
@@ -163,6 +342,10 @@ class Life(RuleBasedStateMachine):
             error = SceneNotFoundError if id.startswith("img_") else DetectionNotFoundError
             with pytest.raises(error):
                 (self.gallery.get if id.startswith("img_") else self.gallery.detection)(id)
+        alone = [id for held in self.held.values() for id in held.only(self.other).values()]
+        for id in alone[-3:]:
+            with pytest.raises(DetectionGoneError):
+                self.gallery.detection(id)
 
 
 @pytest.mark.parametrize("lives", [100, pytest.param(20_000, marks=pytest.mark.soak)])
@@ -172,7 +355,7 @@ def test_a_gallery_does_what_a_dict_would(lives, seed):
         machine,
         settings=settings(
             max_examples=lives,
-            stateful_step_count=20,
+            stateful_step_count=30,
             database=None,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -224,6 +407,19 @@ def filled(gallery, size, random):
     ]
 
 
+def some_hours(random):
+    first, after = random.choice(24, 2, replace=False).tolist()
+    zone = str(random.choice(["UTC", "Asia/Kolkata", "America/New_York"]))
+    return TimeOfDay(time(first, 30), time(after), zone)
+
+
+def is_within(at, hours):
+    shown = at.astimezone(ZoneInfo(hours.zone)).time()
+    if hours.start < hours.end:
+        return hours.start <= shown < hours.end
+    return shown >= hours.start or shown < hours.end
+
+
 def compare(gallery, rows, random):
     start = datetime(2026, 1, 1, tzinfo=UTC)
     known = rows and random.random() < 0.7
@@ -239,6 +435,7 @@ def compare(gallery, rows, random):
         camera_not_in=maybe(("1",), ()),
         captured_from=maybe(start + timedelta(hours=int(random.integers(0, 100))), None),
         captured_to=maybe(start + timedelta(hours=int(random.integers(0, 100))), None),
+        time_of_day=maybe(some_hours(random), None),
         tags_all=maybe(("a",), ()),
         tags_any=maybe(("b", "c"), ()),
         tags_none=maybe(("c",), ()),
@@ -251,6 +448,7 @@ def compare(gallery, rows, random):
             and camera not in meant.camera_not_in
             and (meant.captured_from is None or at >= meant.captured_from)
             and (meant.captured_to is None or at < meant.captured_to)
+            and (meant.time_of_day is None or is_within(at, meant.time_of_day))
             and tags >= set(meant.tags_all)
             and (not meant.tags_any or tags & set(meant.tags_any))
             and not tags & set(meant.tags_none)

@@ -3,7 +3,8 @@
 python -m service.tests.dying_jobs DATA STEP [IDEMPOTENCY_KEY]
 
 It posts PICTURES pictures with wait=false, or only goes on with what is there when STEP begins
-with "resume-", and dies at the step. What was acknowledged is printed.
+with "resume-", and dies at the step. What was acknowledged is printed. At "beside" it dies of
+another job, while the pictures are described.
 """
 
 import os
@@ -17,12 +18,14 @@ from indexer.gallery import Gallery
 from indexer.job_store import JobStore
 from service.app import create_app
 from service.job_kinds import KINDS
+from service.jobs import submit
 from service.settings import Settings
 from service.spool import Spool
 from service.tests.stub import StubDetector, picture
 
 DEATH = 41
 PICTURES = 6
+WARM_UP = 2
 RED = ("red", (40, 40, 80, 160))
 # Which call the process does not survive: the so-manyth that gives something, or none to begin.
 STEPS = {
@@ -68,16 +71,29 @@ def die_at(step):
     setattr(owner, name, dying)
 
 
+def die_beside(detector):
+    while not detector.go.is_set() and detector.asked.count("detect") <= WARM_UP:
+        time.sleep(0.01)
+    os._exit(DEATH)
+
+
 def main(directory, step, key=None):
     kinds = KINDS
+    detector = StubDetector()
     if step == "poison":
         kinds = {**KINDS, "ingest": lambda context: os._exit(DEATH)}
+    elif step == "beside":
+        kinds = {**KINDS, "poison": lambda context: die_beside(detector)}
     else:
         die_at(step.removeprefix("resume-"))
-    with TestClient(app(directory, StubDetector(), kinds), base_url="http://localhost") as client:
+    with TestClient(app(directory, detector, kinds), base_url="http://localhost") as client:
         if not client.get("/jobs").json()["items"]:
+            if step == "beside":
+                detector.go.clear()
             sys.stdout.write(upload(client, key).json()["job_id"] + "\n")
             sys.stdout.flush()
+            if step == "beside":
+                submit(client.app.state.parts, "poison", {}, key=None)
         time.sleep(30)
 
 

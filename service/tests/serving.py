@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from service.__main__ import main
-from service.tests.stub import GREY, StubDetector
+from service.tests.stub import GREY, KeenStub, StubDetector
 
 START_S = 30
 # Forked from a process that has imported everything: a restart takes a tenth of a second.
@@ -34,11 +34,11 @@ def _serve(arguments, environment, seconds, log):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
-    sys.exit(main(arguments, StubDetector(seconds)))
+    sys.exit(main(arguments, StubDetector(seconds), [KeenStub(seconds)]))
 
 
 class Served:
-    """A service with the stub detector in a process of its own."""
+    """A service with the stub detectors in a process of its own."""
 
     def __init__(self, data, *, port=None, seconds=0.0, **settings):
         self.data, self.port, self.log = data, port or free_port(), data.parent / "service.log"

@@ -101,6 +101,46 @@ def test_jobs_run_in_order_and_keep_what_they_gave(opened):
         assert error.problem["instance"] == f"/jobs/{ids[-1]}"
 
 
+def test_uploads_do_not_wait_for_longer_work(opened, detector, photos, tmp_path):
+    detector.seconds = 0.05
+    small = tmp_path / "small.png"
+    small.write_bytes(picture(("blue", (40, 40, 80, 160)), file_format="PNG"))
+    with opened(import_dir=photos) as parts:
+        long = import_of(parts, photos, sorted(file.name for file in photos.iterdir()))
+        until(lambda: parts.gallery.jobs.get(long).done)
+        before = parts.gallery.jobs.get(long).done
+        id = new_id("job_")
+        with small.open("rb") as file:
+            parts.jobs.spool.keep(id, {"0000": file})
+        arguments = {"metadata": [{}], "on_duplicate": "return"}
+        upload = ended(parts, submit(parts, "ingest", arguments, key=None, id=id).id)
+        meanwhile = parts.gallery.jobs.get(long)
+
+        assert (upload.state, upload.result["created"]) == ("succeeded", 1)
+        assert meanwhile.state == "running"
+        assert meanwhile.done - before < 10
+        assert ended(parts, long).result == {"created": 40, "duplicates": 0, "failed": 0}
+
+
+def test_whatever_else_runs_an_upload_begins_at_once(opened):
+    go, held = threading.Event(), threading.Event()
+
+    def hold(context):
+        held.set()
+        assert go.wait(30)
+        return {}
+
+    with opened({"hold": hold, "ingest": lambda context: {}}) as parts:
+        first, second = (submit(parts, "hold", {}, key=None).id for _ in range(2))
+        assert held.wait(30)
+        for _ in range(3):
+            assert ended(parts, submit(parts, "ingest", {}, key=None).id).state == "succeeded"
+
+        assert [parts.gallery.jobs.get(id).state for id in (first, second)] == ["running", "queued"]
+        go.set()
+        assert ended(parts, second).state == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("raised", "code"),
     [(RequestError("image_corrupt", "torn"), "image_corrupt"), (ValueError("oh"), "internal")],
@@ -465,6 +505,18 @@ def test_a_job_that_keeps_ending_the_process_is_given_up(opened, tmp_path):
         assert (record.state, record.problem["code"]) == ("failed", "job_abandoned")
         assert parts.gallery.count() == 0
         until(lambda: not any((tmp_path / "data" / "spool").iterdir()))
+
+
+@pytest.mark.slow
+def test_an_upload_that_ran_beside_a_job_that_ends_the_process_is_done(opened, tmp_path):
+    for _ in range(MAX_DEATHS):
+        dying(tmp_path / "data", "beside")
+
+    with opened({**KINDS, "poison": lambda context: {}}) as parts:
+        upload, poison = sorted(parts.gallery.jobs.page().jobs, key=lambda job: job.kind)
+        assert ended(parts, upload.id).state == "succeeded"
+        assert ended(parts, poison.id).problem["code"] == "job_abandoned"
+        assert parts.gallery.count() == PICTURES
 
 
 @pytest.mark.slow
