@@ -4,13 +4,15 @@ BIN := .venv/bin
 SCENES ?=
 ARGS ?=
 
-.PHONY: help demo test soak check serve bench clean
+.PHONY: help demo test soak check serve lock image bench clean
 help:
 	@echo "make demo [SCENES=DIR]  index scenes, search for a person, draw the answer"
 	@echo "make serve              the HTTP service on http://127.0.0.1:8000"
 	@echo "make test [ARGS=...]    all tests"
 	@echo "make soak               the same proofs at larger figures; hours"
 	@echo "make check              format, lint, types, layers"
+	@echo "make lock               the lock files of the container images, anew"
+	@echo "make image              the serving image, built without a container engine and tried; as root"
 	@echo "make bench              speed of the model, the gallery and the service"
 
 # What serving needs; a minute on a usual connection.
@@ -22,7 +24,7 @@ help:
 
 # The same, torch and the tools.
 .venv/develop: .venv/serve
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,train]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,ray,train]' --group dev
 	@touch $@
 
 demo: .venv/serve
@@ -47,6 +49,20 @@ bench: .venv/serve
 	$(BIN)/python -m models.bench
 	$(BIN)/python -m indexer.bench
 	$(BIN)/python -m service.bench
+
+# What the images install, with hashes; the same versions again wherever they still fit.
+LOCK = $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux \
+	--generate-hashes --custom-compile-command 'make lock' $(LOCK_ARGS)
+LOCKS = docker/requirements
+lock: .venv/develop
+	echo hatchling | $(LOCK) - -o $(LOCKS)/build.txt
+	$(LOCK) pyproject.toml --extra cpu -o $(LOCKS)/cpu.txt
+	$(LOCK) pyproject.toml --extra gpu -o $(LOCKS)/gpu.txt
+	$(LOCK) pyproject.toml --extra cpu --extra ray -o $(LOCKS)/scale.txt
+	$(LOCK) pyproject.toml --extra cpu --extra train -o $(LOCKS)/train.txt
+
+image:
+	docker/build.sh cpu
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

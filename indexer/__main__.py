@@ -1,6 +1,7 @@
 """Galleries from the command line.
 
     python -m indexer add DIR|FILE… [--gallery DIR] [--model PATH] [--camera ID] [--tag T]…
+    python -m indexer bulk DIR|FILE… [--workers N] [--device cuda] [--ray [HOST:PORT]] …
     python -m indexer search IMAGE [--box X1 Y1 X2 Y2] [-k 10] [--camera ID]… [--json]
     python -m indexer remove ID…
     python -m indexer stats
@@ -21,8 +22,11 @@ and the same command goes on from there).
 import argparse
 import dataclasses
 import json
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,9 @@ import numpy as np
 from tqdm import tqdm
 
 from indexer.audit import acting_as
+from indexer.bulk import SCENES_PER_SHARD, STALL_S
+from indexer.bulk import bulk as add_in_bulk
+from indexer.bulk_workers import Pool, Processes, RayActors, Work
 from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
 from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import find_images, ingest
@@ -42,6 +49,9 @@ from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
 from models.image import read_image
 from models.model_card import ModelCard, load_card
+
+TOLD_EVERY_S = 30.0
+METER = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +91,46 @@ def add(asked: argparse.Namespace) -> int:
     for outcome in failed:
         print(f"failed: {outcome.file.path}: {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def bulk(asked: argparse.Namespace) -> int:
+    model = _model(asked)
+    directory = model or DEFAULT_MODEL
+    cores = len(os.sched_getaffinity(0))
+    threads = asked.threads or cores
+    workers = asked.workers or max(1, cores // threads)
+
+    def make_pool(make_work: Callable[[], Work]) -> Pool:
+        if asked.ray is None:
+            return Processes(workers, make_work, threads=threads)
+        return RayActors(
+            workers,
+            make_work,
+            address=asked.ray or None,
+            threads=threads,
+            gpus=asked.gpus if asked.device == "cuda" else 0,
+        )
+
+    with _open(asked, model, load_card(directory)) as gallery, _told() as tell:
+        stored = add_in_bulk(
+            asked.paths,
+            gallery,
+            asked.work or asked.gallery / "bulk",
+            make_pool,
+            partial(OnnxDetector, directory, threads=threads, device=asked.device),
+            scenes_per_shard=asked.shard,
+            stall_s=asked.stall,
+            camera_id=asked.camera,
+            tags=tuple(asked.tag),
+            on_progress=tell,
+        )
+    print(
+        f"{stored.created} added with {stored.people} people, {stored.skipped} already there, "
+        f"{len(stored.failed)} failed"
+    )
+    for path, error in stored.failed:
+        print(f"failed: {path}: {error}", file=sys.stderr)
+    return 1 if stored.failed else 0
 
 
 def search(asked: argparse.Namespace) -> int:
@@ -209,6 +259,7 @@ def restore(asked: argparse.Namespace) -> int:
 
 COMMANDS = {
     "add": add,
+    "bulk": bulk,
     "search": search,
     "remove": remove,
     "stats": stats,
@@ -243,6 +294,28 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("paths", type=Path, nargs="+", metavar="DIR|FILE")
     one.add_argument("--camera", metavar="ID", help="the camera that took them all")
     one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
+
+    one = command("bulk", "add very many pictures by several processes or machines", model=True)
+    one.add_argument("paths", type=Path, nargs="+", metavar="DIR|FILE")
+    one.add_argument("--camera", metavar="ID", help="the camera that took them all")
+    one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
+    workers_help = "how many look at pictures; by default as many as the cores here allow"
+    one.add_argument("--workers", type=_positive, metavar="N", help=workers_help)
+    one.set_defaults(threads=1)
+    one.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the model (cpu)")
+    ray_help = "let Ray place the workers: on the cluster at HOST:PORT, or on one started here"
+    one.add_argument("--ray", nargs="?", const="", metavar="HOST:PORT", help=ray_help)
+    gpus_help = "GPUs, or the share of one, that Ray gives a worker (1)"
+    one.add_argument("--gpus", type=float, default=1, metavar="N", help=gpus_help)
+    size = SCENES_PER_SHARD
+    shard_help = f"pictures that one worker looks at before they are stored ({size})"
+    one.add_argument("--shard", type=_positive, default=size, metavar="N", help=shard_help)
+    stall_help = f"seconds without any progress after which to give up ({STALL_S:g})"
+    one.add_argument("--stall", type=float, default=STALL_S, metavar="S", help=stall_help)
+    work_help = (
+        "the run's directory (bulk, in the gallery's), which all workers see under this path"
+    )
+    one.add_argument("--work", type=Path, metavar="DIR", help=work_help)
 
     one = command("search", "find the people most like the one in a picture", model=True)
     one.add_argument("image", type=Path, metavar="IMAGE", help="a crop, or a scene with --box")
@@ -287,6 +360,34 @@ def _snapshots(asked: argparse.Namespace) -> Path:
 def _advance(bar: Any, done: int, total: int) -> None:
     bar.total = total
     bar.update(done - bar.n)
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[int, int], None]]:
+    """How far it is, with rate and time left: a bar for a person, else a line now and then."""
+    begun = last = time.monotonic()
+    first = None
+    with tqdm(unit="file", disable=None) as bar:
+
+        def tell(done: int, total: int) -> None:
+            nonlocal first, last
+            now = time.monotonic()
+            first = done if first is None else first  # what an earlier run did is no speed
+            bar.initial = first
+            _advance(bar, done, total)
+            if bar.disable and (now - last > TOLD_EVERY_S or done == total):
+                last = now
+                print(_meter(done, total, first, now - begun), file=sys.stderr, flush=True)
+
+        yield tell
+
+
+def _meter(done: int, total: int, first: int, elapsed_s: float) -> str:
+    """One line of tqdm's: how many, how fast since first, how long it will still take."""
+    meter: str = tqdm.format_meter(
+        done, total, elapsed_s, initial=first, unit="file", bar_format=METER
+    )
+    return meter
 
 
 def _positive(text: str) -> int:

@@ -1,5 +1,5 @@
-"""How fast and how exact each engine is, and how long a gallery takes to open and how
-much memory it then takes (Linux).
+"""How fast and how exact each engine is, how long a gallery takes to open, and how much disk and
+memory (Linux) it takes.
 
     python -m indexer.bench [--sizes 10000 100000 1000000] [--queries 100] [--engines faiss-flat …]
 
@@ -56,11 +56,12 @@ def main() -> None:
         people, queries = _people(size, asked.queries, asked.dim)
         judge = ExactIndex(asked.dim)
         judge.add(np.arange(1, size + 1), gallery_vectors(people))
-        open_s, open_bytes = _opening(people)
+        open_s, open_bytes, disk_bytes = _opening(people)
         for engine in asked.engines:
             rows.append(
                 _measure(engine, people, queries, judge)
                 | {"gallery_open_s": open_s, "open_bytes_each": open_bytes / size}
+                | {"disk_bytes_each": disk_bytes / size}
             )
             if len(rows) == 1:
                 print("  ".join(f"{name:>14}" for name in rows[0]))
@@ -138,8 +139,9 @@ def _measure(
     }
 
 
-def _opening(people: Detections) -> tuple[float, int]:
-    """Seconds to open a gallery with these people in it, and bytes of memory that it then takes."""
+def _opening(people: Detections) -> tuple[float, int, int]:
+    """Seconds to open a gallery with these people in it, bytes of memory that it then takes, and
+    bytes of its database."""
     dim = people.embeddings.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / DATABASE)
@@ -151,7 +153,8 @@ def _opening(people: Detections) -> tuple[float, int]:
         store.close()
         # In a process of its own, whose memory nothing else has used before.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            return process.submit(_open, Path(folder)).result()
+            taken = process.submit(_open, Path(folder)).result()
+        return *taken, (Path(folder) / DATABASE).stat().st_size
 
 
 def _open(folder: Path) -> tuple[float, int]:

@@ -167,7 +167,7 @@ def ingest(
     for file in find_images(paths):
         try:
             result = index_scene(
-                _read(file.path, limits),
+                read_file(file.path, limits),
                 detector,
                 gallery,
                 limits=limits,
@@ -181,7 +181,13 @@ def ingest(
             yield Outcome(file, result, None)
 
 
-def _read(path: Path, limits: ImageLimits) -> bytes:
+def read_file(path: Path, limits: ImageLimits) -> bytes:
+    """A file that is to be added.
+
+    Raises:
+        ImageTooLargeError: it is larger than the limits allow.
+        OSError: it cannot be read, or is no file.
+    """
     if not path.is_file():  # a pipe would make us wait, a device would not end
         raise FileNotFoundError(f"there is no file {path}")
     size = path.stat().st_size

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from models.boxes import Boxes, clip_boxes, nms
@@ -21,6 +20,7 @@ from models.model_card import (
     load_card,
     verified_graph,
 )
+from models.onnx_runtime import onnxruntime
 from models.preprocess import PreparedImage, prepare, prepare_around, prepare_crop
 from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE, decode_boxes, propose
 from models.roi_align import roi_align
@@ -243,6 +243,8 @@ def _session(graph: bytes, threads: int, device: str) -> Any:
             f"device {device!r} is not available: ONNX Runtime here offers "
             f"{', '.join(onnxruntime.get_available_providers())}"
         )
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA and cuDNN that were installed as packages
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -250,6 +252,11 @@ def _session(graph: bytes, threads: int, device: str) -> Any:
     # Idle threads that spin take the cores from NumPy between the graphs: 18 % of a detection.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=[provider])
+        session = onnxruntime.InferenceSession(graph, options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises many types of its own
         raise ModelFileError(f"ONNX Runtime cannot load the graph: {error}") from error
+    if provider not in session.get_providers():  # it says so in its log, and takes the CPU
+        raise ModelFileError(
+            f"device {device!r} cannot be used: its driver or one of its libraries is not there"
+        )
+    return session

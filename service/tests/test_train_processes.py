@@ -1,7 +1,10 @@
 """Two processes with half a batch each learn what one learns from the whole."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ torch = pytest.importorskip("torch")
 
 from models.datasets.synthetic import write_synthetic  # noqa: E402
 from models.errors import PersonSearchError  # noqa: E402
+from service.tests.serving import free_port  # noqa: E402
 from service.tests.training import config, flags, learn, told_losses  # noqa: E402
-from service.train.checkpoint import load_checkpoint  # noqa: E402
+from service.train import loop  # noqa: E402
+from service.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from service.train.loop import train  # noqa: E402
 from service.train.processes import Place, joined, padded_alike  # noqa: E402
 
@@ -102,6 +107,70 @@ def test_the_first_process_alone_writes_and_tells(runs):
     assert (two / "log.txt").read_text().count("on 2 × cpu") == 1
     assert ended.stderr.count("on 2 × cpu") == 1
     assert len((two / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_two_machines_changes_nothing(runs, scenes, tmp_path):
+    """Two agents of torchrun, as on two machines; what they learn is what two processes did."""
+    recipe = {**RECIPE, "checkpoint_every": 1}
+    out = tmp_path / "out"
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "killed"),
+        *("--local-addr", "127.0.0.1", "--max-restarts", "3"),
+        *("-m", "service.train", *flags(scenes, out, **recipe)),
+    ]
+    agents = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)]
+    try:
+        ends = time.monotonic() + 120
+        while not (out / "checkpoint.pt").exists():
+            assert all(agent.poll() is None for agent in agents)
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        (process,) = _children(agents[1].pid, "service.train")
+        os.kill(process, signal.SIGKILL)
+        assert [agent.wait(200) for agent in agents] == [0, 0]
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
+
+    log = (out / "log.txt").read_text()
+    assert log.count("3 steps of 4 scenes on 2 × cpu") >= 2, "it was killed too late"
+    assert (out / "model" / "card.json").exists()
+    expected, got = (load_checkpoint(path / "checkpoint.pt") for path in (runs[1], out))
+    assert got["steps"] == expected["steps"] == 3
+    for name, tensor in expected["network"].items():
+        torch.testing.assert_close(got["network"][name], tensor, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def _children(pid, word):
+    """The processes that a process started, with this word in their command line."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in found if word.encode() in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("count", "run", "kept", "goes_on"),
+    [
+        ("1", "job", "job", True),
+        ("0", "job", "job", False),  # it was not restarted
+        ("1", "job", "another", False),  # an earlier run left it
+        ("1", "none", None, False),  # torchrun was given no --rdzv-id
+    ],
+)
+def test_a_restarted_run_goes_on_from_its_own_checkpoint_alone(
+    monkeypatch, tmp_path, count, run, kept, goes_on
+):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", run)
+    path = tmp_path / "checkpoint.pt"
+    assert not loop._is_of_this_run(path)
+
+    save_checkpoint(path, {"network": {}, "run": kept})
+
+    assert loop._is_of_this_run(path) == goes_on
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

@@ -19,7 +19,7 @@ from service.train.data import RunOrder, RunScenes, TrainingData, batches
 from service.train.evaluation import evaluate_network
 from service.train.finish import finish, read_validation, set_serving_rules
 from service.train.presets import PRESETS
-from service.train.processes import joined
+from service.train.processes import agreed, joined, run_id, was_restarted
 from service.train.records import opened
 from service.train.steps import Steps
 from service.train.weights import load_weights
@@ -63,7 +63,9 @@ def train(config: TrainConfig) -> Path | None:
         if config.only_reid:
             network.learn_only_reid()
         build["pretrained"] = False  # whoever builds it again has the weights
-        if not config.resume:
+        checkpoint = config.out / "checkpoint.pt"
+        goes_on = config.resume or agreed(_is_of_this_run(checkpoint))
+        if not goes_on:
             _say_start(config)
             if config.weights:
                 fresh = load_weights(network, config.weights, people=data.people)
@@ -87,8 +89,7 @@ def train(config: TrainConfig) -> Path | None:
             precision=config.precision,
             layout=torch.channels_last if config.channels_last else torch.contiguous_format,
         )
-        checkpoint = config.out / "checkpoint.pt"
-        done = _resume(checkpoint, config, steps) if config.resume else 0
+        done = _resume(checkpoint, config, steps) if goes_on else 0
         order = _order(config, data, part=part, start=done)
         log.info(
             "%d scenes, %d people, %d steps of %d scenes on %d × %s",
@@ -218,8 +219,19 @@ def _content(
         "steps": done,
         "build": build,
         "people": data.people,
+        "run": run_id(),
         "config": config.model_dump(mode="json"),
     }
+
+
+def _is_of_this_run(checkpoint: Path) -> bool:
+    """Whether torchrun started this run again, and before that it had come to this checkpoint.
+
+    What an earlier run left in the same directory does not count.
+    """
+    if not was_restarted() or run_id() is None or not checkpoint.exists():
+        return False
+    return bool(load_checkpoint(checkpoint).get("run") == run_id())
 
 
 def _resume(checkpoint: Path, config: TrainConfig, steps: Steps) -> int:

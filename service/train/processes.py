@@ -69,6 +69,26 @@ def joined(device: str) -> Iterator[Place]:
         distributed.destroy_process_group()
 
 
+def run_id() -> str | None:
+    """The id of this run, the same after torchrun started it again; None where it has none."""
+    given = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # torchrun's own default
+    return None if given == "none" else given
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started the processes again, because one of them had ended."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def agreed(answer: bool) -> bool:
+    """The first process's answer, in all of them."""
+    if not distributed.is_initialized():
+        return answer
+    shared = torch.tensor([int(answer)], device=shared_device())
+    distributed.broadcast(shared, 0)
+    return bool(shared.item())
+
+
 def padded_alike(images: Tensor) -> Tensor:
     """Pixels [N, 3, H, W] with more zeros, so that H and W are those of the joint batch.
 

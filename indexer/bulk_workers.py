@@ -1,0 +1,185 @@
+"""Who finds people in the shards of a bulk run: processes of this machine, or actors of Ray."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+Work = Callable[[Any], None]
+
+
+class WorkerLostError(Exception):
+    """The worker died before it was done; whoever asked may ask another one."""
+
+
+class Pool(Protocol):
+    """Workers, each with one thing to do at a time.
+
+    A worker makes its work (which loads a model) with its first job, None, which asks for nothing
+    else. What its work raises, result raises.
+    """
+
+    size: int
+
+    def start(self) -> Any:
+        """A new worker."""
+
+    def submit(self, worker: Any, job: Any) -> Any:
+        """Give a worker a job; what comes back stands for it."""
+
+    def wait(self, jobs: Collection[Any], timeout_s: float) -> Collection[Any]:
+        """The jobs that are done; none when none was done in time."""
+
+    def result(self, job: Any) -> None:
+        """Raises WorkerLostError when the job's worker died with it."""
+
+    def close(self) -> None:
+        """End all workers, whatever they do."""
+
+
+class Processes:
+    """A Pool of processes of this machine."""
+
+    def __init__(self, size: int, make_work: Callable[[], Work], *, threads: int = 1) -> None:
+        """
+        Args:
+            make_work: called in each worker; it is pickled.
+            threads: for NumPy in each worker.
+        """
+        self.size = size
+        self._make_work = make_work
+        self._threads = threads
+        self._processes: dict[Connection, BaseProcess] = {}
+
+    def start(self) -> Connection:
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(theirs, self._make_work), daemon=True)
+        with _environment({"OMP_NUM_THREADS": str(self._threads)}):
+            process.start()
+        theirs.close()  # so that the worker's death is the end of the file
+        self._processes[ours] = process
+        return ours
+
+    def submit(self, worker: Connection, job: Any) -> Connection:
+        with suppress(OSError):  # it is dead already, which its result says
+            worker.send(job)
+        return worker
+
+    def wait(self, jobs: Collection[Connection], timeout_s: float) -> Collection[Any]:
+        return wait(jobs, timeout_s)
+
+    def result(self, job: Connection) -> None:
+        try:
+            error = job.recv()
+        except (EOFError, OSError) as lost:
+            process = self._processes.pop(job)
+            process.join()
+            job.close()
+            raise WorkerLostError(f"a worker ended with exit code {process.exitcode}") from lost
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for connection, process in self._processes.items():
+            process.join()
+            connection.close()
+        self._processes.clear()
+
+
+class RayActors:
+    """A Pool of actors on all machines of a Ray cluster; all see the files under the same paths.
+
+    Restarts are ours, not Ray's: a job that waits for machines that do not come back would never
+    end, while here the other workers do it.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        make_work: Callable[[], Work],
+        *,
+        address: str | None,
+        threads: int = 1,
+        gpus: float = 0,
+    ) -> None:
+        """
+        Args:
+            address: "HOST:PORT" of a cluster; None starts one here, for as long as this Pool lives.
+            threads: cores of each worker.
+            gpus: GPUs, or a share of one, of each worker.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        import ray  # only who asks for Ray needs to have it
+
+        self._ray = ray
+        self.size = size
+        self._make_work = make_work
+        here: Mapping[str, object] = {} if address else {"num_cpus": size * threads}
+        ray.init(address=address or "local", include_dashboard=None, log_to_driver=False, **here)
+        options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
+        self._actor = ray.remote(**options)(_Actor)
+
+    def start(self) -> Any:
+        return self._actor.remote(self._make_work)
+
+    def submit(self, worker: Any, job: Any) -> Any:
+        return worker.do.remote(job)
+
+    def wait(self, jobs: Collection[Any], timeout_s: float) -> Collection[Any]:
+        done, _ = self._ray.wait(list(jobs), num_returns=1, timeout=timeout_s)
+        found: list[Any] = done
+        return found
+
+    def result(self, job: Any) -> None:
+        try:
+            error = self._ray.get(job)
+        except self._ray.exceptions.RayActorError as lost:
+            raise WorkerLostError(str(lost)) from lost
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
+class _Actor:
+    def __init__(self, make_work: Callable[[], Work]) -> None:
+        self._make_work = make_work
+        self._work: Work | None = None
+
+    def do(self, job: Any) -> Exception | None:
+        try:
+            if self._work is None:
+                self._work = self._make_work()
+            if job is not None:
+                self._work(job)
+        except Exception as error:  # whatever it is, who gave the job must know
+            return error
+        return None
+
+
+def _serve(connection: Connection, make_work: Callable[[], Work]) -> None:
+    actor = _Actor(make_work)
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # who gave the jobs is gone
+        while True:
+            connection.send(actor.do(connection.recv()))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
