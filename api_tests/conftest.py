@@ -3,17 +3,21 @@
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.browser import NoBrowserError, chromium, find_chromium
+from service.local import Client
+from service.page_pictures import fill
 from service.settings import Settings
 from service.tests.stub import StubDetector, picture
 
 BASE = "http://localhost"
+SERVICE_ENDED = "Failed to load resource: net::ERR_CONNECTION_REFUSED"  # before its pages did
 
 
 @pytest.fixture
@@ -56,32 +60,94 @@ def add(client):
     return added
 
 
+@contextmanager
+def listening_service(settings, detector=None, others=()):
+    """A service on a loopback port; yields the port."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            create_app(settings, detector, other_detectors=others),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            if detector is not None:
+                detector.go.set()
+            server.should_exit = True
+            thread.join()
+
+
 @pytest.fixture
 def live(tmp_path, detector):
     """Start a service on a loopback port; yields the port."""
 
     @contextmanager
-    def started(**settings):
-        settings = {"data_dir": tmp_path / "live", **settings}
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            config = uvicorn.Config(
-                create_app(Settings(**settings), detector),
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=5,
-            )
-            server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-            thread.start()
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            try:
-                yield listening.getsockname()[1]
-            finally:
-                detector.go.set()
-                server.should_exit = True
-                thread.join()
+    def started(others=(), **settings):
+        settings = Settings(**{"data_dir": tmp_path / "live", **settings})
+        with listening_service(settings, detector, others) as port:
+            yield port
 
     return started
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium."""
+    try:
+        find_chromium()
+    except NoBrowserError as error:
+        pytest.skip(f"the page was not tested: {error}")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """A service with the model that ships; its gallery holds the scenes that ship."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("site") / "data")
+    with listening_service(settings) as port:
+        base_url = f"http://127.0.0.1:{port}"
+        with closing(Client(base_url)) as client:
+            records = fill(client)
+        yield base_url, records
+
+
+@pytest.fixture
+def visit(browser):
+    """Open the page of a service; whatever the browser complains of fails the test.
+
+    Complaints that a test expects are begun with by one of `expected`.
+    """
+    with ExitStack() as stack:
+        complaints = []
+
+        def opened(base_url, address="", *, expected=(), **options):
+            context = browser.new_context(
+                **{"viewport": {"width": 1280, "height": 900}, "timezone_id": "UTC", **options}
+            )
+            stack.callback(context.close)
+            context.set_default_timeout(15_000)
+            page = context.new_page()
+
+            def complain(text):
+                if not text.startswith((*expected, SERVICE_ENDED)):
+                    complaints.append(text)
+
+            page.on("pageerror", lambda error: complain(str(error)))
+            page.on(
+                "console", lambda said: said.type in ("error", "warning") and complain(said.text)
+            )
+            page.goto(base_url + "/" + address)
+            return page
+
+        yield opened
+    assert not complaints

@@ -73,6 +73,7 @@ from indexer.job_store import JobStore
 from indexer.live_index import LiveIndex
 from indexer.locks import DirectoryLock
 from indexer.originals import Originals, sync_directory
+from indexer.overview import Overview, overview
 from indexer.ranking import GroupBy, lowest_needed, ranked
 from indexer.records import (
     AddResult,
@@ -838,9 +839,14 @@ class Gallery:
         return detection
 
     def scenes(
-        self, filter: SceneFilter = EVERY_SCENE, *, limit: int = 50, cursor: str | None = None
+        self,
+        filter: SceneFilter = EVERY_SCENE,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        newest_first: bool = False,
     ) -> ScenePage:
-        """Scenes in the order of their ids, which is that of their coming.
+        """Scenes in the order of their ids, which is that of their coming, or from the newest back.
 
         Args:
             cursor: a page's next_cursor, to go on behind it. Scenes that come and go in between
@@ -852,7 +858,7 @@ class Gallery:
         """
         after = None if cursor is None else read_cursor(cursor)
         with self._store.read() as snapshot:
-            found = snapshot.page(filter, limit + 1, after)
+            found = snapshot.page(filter, limit + 1, after, newest_first=newest_first)
         page = tuple(found[:limit])
         return ScenePage(page, write_cursor(page[-1].id) if len(found) > limit else None)
 
@@ -995,6 +1001,11 @@ class Gallery:
             model_fingerprint=generation.model.fingerprint,
             format=FORMAT,
         )
+
+    def overview(self) -> Overview:
+        """Its cameras, tags and labels, in numbers."""
+        with self._store.read() as snapshot:
+            return overview(snapshot.connection)
 
     def index_state(self) -> IndexState:
         """How much the index and the database hold, and how much of it is unused."""

@@ -275,11 +275,15 @@ class Snapshot:
             found |= self._scenes(statement, with_detections=False)
         return found
 
-    def page(self, filter: SceneFilter, limit: int, after: str | None) -> list[StoredScene]:
-        """At most limit scenes with ids behind after, in the order of their ids."""
-        statement = select(scenes).where(_condition(filter)).order_by(scenes.c.id).limit(limit)
+    def page(
+        self, filter: SceneFilter, limit: int, after: str | None, *, newest_first: bool = False
+    ) -> list[StoredScene]:
+        """At most limit scenes with ids behind after, in the order of their ids, or against it."""
+        id = scenes.c.id
+        statement = select(scenes).where(_condition(filter)).limit(limit)
+        statement = statement.order_by(id.desc() if newest_first else id)
         if after is not None:
-            statement = statement.where(scenes.c.id > after)
+            statement = statement.where(id < after if newest_first else id > after)
         return list(self._scenes(statement, with_detections=True).values())
 
     def count(self, filter: SceneFilter) -> int:

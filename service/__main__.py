@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             logger.info(
-                "listening on http://%s:%d, documentation at /docs",
+                "listening on http://%s:%d, a page to search with at /, documentation at /docs",
                 self.config.host,
                 self.config.port,
             )

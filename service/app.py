@@ -16,11 +16,13 @@ from starlette.routing import compile_path
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service import (
+    attention_routes,
     evaluation_routes,
     job_routes,
     keep_routes,
     key_routes,
     model_routes,
+    page_routes,
     routes,
     system,
 )
@@ -93,6 +95,8 @@ def create_app(
     app.include_router(keep_routes.router)
     app.include_router(model_routes.router)
     app.include_router(key_routes.router)
+    app.include_router(attention_routes.router)
+    app.include_router(page_routes.router)
     app.include_router(system.router)
     app.add_middleware(
         Edge,

@@ -44,13 +44,19 @@ def check_scope(request: Request, scope: str) -> None:
     keys: Keys = request.app.state.parts.keys
     if scope == PUBLIC or not keys.any:
         return
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    key = keys.find(secret.strip()) if kind.lower() == "bearer" else None
+    key = key_of(request)
     if key is None:
         raise RequestError("unauthenticated", "Send Authorization: Bearer with a valid secret.")
     if not key.allows(scope):
         raise RequestError("insufficient_scope", f"The key does not have the scope {scope}.")
     request.state.api_key = key
+
+
+def key_of(request: Request) -> ApiKey | None:
+    """The API key whose secret a request carries; None without a known one."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    keys: Keys = request.app.state.parts.keys
+    return keys.find(secret.strip()) if kind.lower() == "bearer" else None
 
 
 def key_name(request: Request) -> str | None:

@@ -137,6 +137,11 @@ PROBLEMS: dict[str, ProblemKind] = {
     "generation_gone": ProblemKind(
         410, "Model was changed and its people deleted", "Search again, with the picture."
     ),
+    "no_attention": ProblemKind(
+        409,
+        "The model does not say where it looks",
+        "Only models with an NAE+ head score the parts of a box; GET /models tells heads.",
+    ),
     "precondition_failed": ProblemKind(
         412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),

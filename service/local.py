@@ -108,11 +108,14 @@ class Client:
 
 
 @contextmanager
-def running_service(command: Sequence[str] = ("-m", "service")) -> Iterator[str]:
-    """Start a service in a child process, with a data directory that is deleted at the end.
+def running_service(
+    command: Sequence[str] = ("-m", "service"), *, data_dir: Path | None = None
+) -> Iterator[str]:
+    """Start a service in a child process.
 
     Args:
         command: arguments of Python.
+        data_dir: where its gallery is; by default an empty one that is deleted at the end.
 
     Yields:
         Its base URL, when it is ready.
@@ -131,9 +134,10 @@ def running_service(command: Sequence[str] = ("-m", "service")) -> Iterator[str]
         port = _free_port()
         address = ["--host", "127.0.0.1", "--port", str(port)]
         log = Path(directory) / "log"
+        data = data_dir or Path(directory) / "data"
         with log.open("wb") as output:
             child = subprocess.Popen(
-                [sys.executable, *command, *address, "--data-dir", f"{directory}/data"],
+                [sys.executable, *command, *address, "--data-dir", str(data)],
                 stdout=output,
                 stderr=output,
                 env=environment,

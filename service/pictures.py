@@ -1,5 +1,6 @@
-"""Pictures as routes send them: upright JPEG without metadata."""
+"""Pictures as routes send them, without metadata: upright JPEG, and PNG of attention."""
 
+import io
 import math
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from models.image import encode_jpeg
 
 Pixels = NDArray[np.uint8]
+PALE, STRONG = (255, 226, 90), (214, 20, 60)  # of little and of full attention
+MOST_OPAQUE = 190
 
 
 def upright_jpeg(pixels: Pixels) -> bytes:
@@ -25,8 +28,38 @@ def thumbnail_jpeg(pixels: Pixels, *, size: int) -> bytes:
 
 def crop_jpeg(pixels: Pixels, *, box: tuple[float, float, float, float]) -> bytes:
     """What is in a box, to whole pixels outwards, at least one."""
-    height, width = pixels.shape[:2]
+    left, top, right, bottom = _whole(box, pixels.shape[:2])
+    return encode_jpeg(pixels[top:bottom, left:right])
+
+
+def attention_png(
+    attention: NDArray[np.float32],
+    size: tuple[int, ...],
+    *,
+    box: tuple[float, float, float, float],
+) -> bytes:
+    """Attention [h, w] in [0, 1] of a box, as a picture to lay over its crop.
+
+    Args:
+        size: height and width of the scene.
+    """
+    left, top, right, bottom = _whole(box, size)
+    smooth = Image.fromarray(attention.astype(np.float32)).resize(
+        (right - left, bottom - top), Image.Resampling.BICUBIC
+    )
+    share = np.clip(np.asarray(smooth), 0, 1)[..., None]
+    colour = np.array(PALE) * (1 - share) + np.array(STRONG) * share
+    pixels = np.concatenate([colour, share * MOST_OPAQUE], axis=2).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _whole(
+    box: tuple[float, float, float, float], size: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """A box to whole pixels outwards, at least one, within a height and width."""
+    height, width = size
     x1, y1, x2, y2 = box
     left, top = min(int(x1), width - 1), min(int(y1), height - 1)
-    right, bottom = max(math.ceil(x2), left + 1), max(math.ceil(y2), top + 1)
-    return encode_jpeg(pixels[top:bottom, left:right])
+    return left, top, max(math.ceil(x2), left + 1), max(math.ceil(y2), top + 1)

@@ -380,14 +380,16 @@ class TimedDetector:
     openapi_extra=route_scope("search"),
 )
 def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> Any:
-    """In the order in which they came."""
+    """In the order in which they came, or from the newest back."""
     most = parts.settings.page_max_items
     if query.limit > most:
         raise too_many("/query/limit", most)
     if len(query.camera_id) > parts.settings.filter_max_values:
         raise too_many("/query/camera_id", parts.settings.filter_max_values)
     meant = query.scene_filter()
-    page = parts.gallery.scenes(meant, limit=query.limit, cursor=query.cursor)
+    page = parts.gallery.scenes(
+        meant, limit=query.limit, cursor=query.cursor, newest_first=query.order == "newest"
+    )
     items = [ImageRecord(**image_record(scene)) for scene in page.scenes]
     counted = {"total": parts.gallery.count(meant)} if query.count else {}
     return ImagePage(items=items, next_cursor=page.next_cursor, **cast(Any, counted))

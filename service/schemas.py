@@ -139,6 +139,9 @@ class ListQuery(Schema):
     captured_after: Time | None = Field(None, description="Taken at this time or later.")
     captured_before: Time | None = Field(None, description="Taken before this time.")
     external_id: ExternalId | None = None
+    order: Literal["oldest", "newest"] = Field(
+        "oldest", description="Which came first, or last, is first; keep it while paging."
+    )
     limit: int = Field(50, ge=1, description="Most items of a page.")
     cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
     count: bool = Field(False, description="Whether to count all that match, as `total`.")

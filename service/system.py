@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.auth import PUBLIC, authorize, route_scope
@@ -103,11 +103,6 @@ async def openapi(request: Request) -> dict[str, Any]:
     """OpenAPI 3.1."""
     schema: dict[str, Any] = request.app.openapi()
     return schema
-
-
-@router.get("/", include_in_schema=False, openapi_extra=route_scope(PUBLIC))
-async def home() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 @router.get(

@@ -34,6 +34,8 @@ def test_every_route_is_in_the_readme(readme, path):
     [
         "python -m service",
         "python -m service.bench",
+        "python -m service.page_bench",
+        "python -m service.page_pictures",
         "python -m service.restore",
         "python -m indexer",
         "make demo",
