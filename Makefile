@@ -24,7 +24,7 @@ help:
 
 # The same, torch and the tools.
 .venv/develop: .venv/serve
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,ray,train]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,ray,scale,train]' --group dev
 	@touch $@
 
 demo: .venv/serve

@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from indexer.tests import servers
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -22,10 +24,81 @@ def seed() -> int:
 def pytest_collection_modifyitems(config, items):
     """Tests marked soak take hours: they run only where -m names them.
 
-    (Not by -m in addopts: any other -m would take its place.)
+    (Not by -m in addopts: any other -m would take its place.) Tests marked sqlite are about its
+    files.
     """
+    elsewhere = {
+        item
+        for item in items
+        if item.get_closest_marker("sqlite")
+        and getattr(item, "callspec", None)
+        and item.callspec.params.get("database") == "postgresql"
+    }
+    items[:] = [item for item in items if item not in elsewhere]
     if "soak" in config.option.markexpr:
         return
     soak = [item for item in items if item.get_closest_marker("soak")]
     config.hook.pytest_deselected(items=soak)
     items[:] = [item for item in items if item not in set(soak)]
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server on loopback, for all tests that need one."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus():
+    """The URI of a Milvus server on loopback, for all tests that need one."""
+    with servers.milvus() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_of_tests(request):
+    """PERSON_SEARCH_TESTS_DATABASE=postgresql keeps galleries of all tests there, and
+    PERSON_SEARCH_TESTS_ENGINE=milvus-flat their vectors in Milvus."""
+    if os.environ.get(servers.DATABASE) == "postgresql":
+        os.environ[servers.SERVER] = request.getfixturevalue("postgres_server").url
+    if servers.ENGINE in os.environ:
+        os.environ[servers.MILVUS] = request.getfixturevalue("milvus")
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an S3 server on loopback, with a bucket of pictures."""
+    with servers.s3() as address:
+        yield address
+
+
+@pytest.fixture
+def s3_url(s3_server, monkeypatch, tmp_path):
+    """An empty place in object storage; the AWS_… variables lead to it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://pictures/{tmp_path.name}"
+
+
+@pytest.fixture
+def postgres(postgres_server, monkeypatch):
+    """The test's galleries are kept in PostgreSQL: one database for each directory."""
+    monkeypatch.setenv(servers.SERVER, postgres_server.url)
+    before = postgres_server.databases()
+    yield postgres_server
+    for name in postgres_server.databases() - before:
+        postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    """The test runs with galleries in either kind of database; if marked sqlite, in files only."""
+    if request.param == "postgresql":
+        request.getfixturevalue("postgres")
+    return request.param

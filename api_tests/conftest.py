@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from indexer.tests.scenery import database_of
 from service.app import create_app
 from service.browser import NoBrowserError, chromium, find_chromium
 from service.local import Client
@@ -31,7 +32,8 @@ def start(tmp_path, detector):
 
     @contextmanager
     def started(**settings):
-        settings = {"data_dir": tmp_path / "data", **settings}
+        data = tmp_path / "data"
+        settings = {"data_dir": data, "database_url": database_of(data), **settings}
         app = create_app(Settings(**settings), detector)
         with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
             yield client
@@ -92,8 +94,9 @@ def live(tmp_path, detector):
 
     @contextmanager
     def started(others=(), **settings):
-        settings = Settings(**{"data_dir": tmp_path / "live", **settings})
-        with listening_service(settings, detector, others) as port:
+        data = tmp_path / "live"
+        settings = {"data_dir": data, "database_url": database_of(data), **settings}
+        with listening_service(Settings(**settings), detector, others) as port:
             yield port
 
     return started

@@ -258,6 +258,24 @@ def test_a_crop_is_searched_at_once(site, visit, tmp_path):
     expect(page.get_by_text("no address to share")).to_be_visible()
 
 
+def test_a_picture_is_dropped_onto_the_page(site, visit):
+    page = visit(site[0])
+    page.locator(".drop").wait_for()
+    dropped = page.evaluate_handle(
+        """(bytes) => {
+          const data = new DataTransfer();
+          const picture = new File([new Uint8Array(bytes)], "dropped.jpg", {type: "image/jpeg"});
+          data.items.add(picture);
+          return data;
+        }""",
+        list(SCENE.read_bytes()),
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+
+    expect(page.locator(".stage-box .name")).to_have_text("dropped.jpg")
+    page.locator(".query .person").first.wait_for()
+
+
 def test_where_nobody_is_the_page_says_what_to_do(site, visit, tmp_path):
     meadow = tmp_path / "meadow.png"
     Image.new("RGB", (400, 300), (90, 140, 60)).save(meadow)

@@ -7,7 +7,7 @@
 # The base is what debian:bookworm-slim is made of, put together from Debian's packages, so no image
 # registry is asked either. Each step runs in a chroot, on this machine's network. A certificate
 # bundle in SSL_CERT_FILE is used in the steps, and does not get into the image.
-# cpu, gpu and scale are then run by docker/smoke.py, as their user, on a read-only root.
+# Free space: 2 GB, for gpu 10, for train 40. cpu, gpu and scale are then run by docker/smoke.py, as their user, on a read-only root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

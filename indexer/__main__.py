@@ -11,9 +11,12 @@
     python -m indexer snapshot
     python -m indexer snapshots
     python -m indexer restore SNAPSHOT
+    python -m indexer export DIR|FILE.tar
+    python -m indexer import DIR|FILE.tar
 
 Each takes --gallery DIR; without it, ./data is meant, where the service keeps its own, too. A
-gallery that the service has open is not free for these commands.
+gallery that the service has open is not free for these commands, unless it is kept in PostgreSQL:
+--database postgresql://user@host/name (the password comes from PGPASSWORD or ~/.pgpass).
 Exit codes: 0 all done; 1 done, but some files could not be added, or copied (they are listed;
 everything else is stored); 2 not done, and why on one line; 130 interrupted (what was added stays,
 and the same command goes on from there).
@@ -38,9 +41,11 @@ from indexer.audit import acting_as
 from indexer.bulk import SCENES_PER_SHARD, STALL_S
 from indexer.bulk import bulk as add_in_bulk
 from indexer.bulk_workers import Pool, Processes, RayActors, Work
+from indexer.engines import MilvusServer
 from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
 from indexer.gallery import Gallery, remembered_model
 from indexer.ingest import find_images, ingest
+from indexer.moving import export_gallery, import_gallery
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
 from indexer.reindex import reindex as change_model
 from indexer.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
@@ -95,7 +100,7 @@ def add(asked: argparse.Namespace) -> int:
 
 def bulk(asked: argparse.Namespace) -> int:
     model = _model(asked)
-    directory = model or DEFAULT_MODEL
+    directory = (model or DEFAULT_MODEL).absolute()
     cores = len(os.sched_getaffinity(0))
     threads = asked.threads or cores
     workers = asked.workers or max(1, cores // threads)
@@ -155,7 +160,7 @@ def search(asked: argparse.Namespace) -> int:
 
 
 def remove(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery) as gallery:
+    with _reopen(asked) as gallery:
         for name in asked.ids:
             gallery.remove(_scene_id(gallery, name))
             print(f"removed {name}")
@@ -163,14 +168,14 @@ def remove(asked: argparse.Namespace) -> int:
 
 
 def stats(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery) as gallery:
+    with _reopen(asked) as gallery:
         for name, value in dataclasses.asdict(gallery.stats()).items():
             print(f"{name}: {value}")
     return 0
 
 
 def rebuild(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery) as gallery:
+    with _reopen(asked) as gallery:
         gallery.rebuild()
         counted = gallery.stats()
     print(f"rebuilt the index: {counted.detections} people in {counted.scenes} scenes")
@@ -178,14 +183,14 @@ def rebuild(asked: argparse.Namespace) -> int:
 
 
 def compact(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery) as gallery:
+    with _reopen(asked) as gallery:
         freed = gallery.compact()
     print(f"compacted: the database is {freed.database_bytes} bytes smaller")
     return 0
 
 
 def reindex(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery) as gallery:
+    with _reopen(asked) as gallery:
         model = _model_before(gallery) if asked.rollback else _model_to_come(asked.model)
         directory = DEFAULT_MODEL if model.path is None else Path(model.path)
         loaded: list[OnnxDetector] = []
@@ -218,7 +223,7 @@ def reindex(asked: argparse.Namespace) -> int:
 
 
 def snapshot(asked: argparse.Namespace) -> int:
-    with Gallery.reopen(asked.gallery, snapshots=asked.snapshots) as gallery:
+    with _reopen(asked) as gallery:
         with tqdm(unit="B", unit_scale=True, disable=None) as bar:
             made = gallery.snapshot(on_progress=partial(_advance, bar))
         path = gallery.snapshots / made.id
@@ -240,13 +245,17 @@ def snapshots(asked: argparse.Namespace) -> int:
 
 
 def restore(asked: argparse.Namespace) -> int:
+    if asked.database is not None:
+        raise GalleryError(
+            "restore replaces a directory; make an empty database and import the snapshot into it"
+        )
     path = asked.snapshot
     if not path.is_dir() and len(path.parts) == 1:
         path = _snapshots(asked) / path
     with tqdm(unit="B", unit_scale=True, disable=None) as bar:
         restored = restore_snapshot(path, asked.gallery, on_progress=partial(_advance, bar))
     # Opening it finishes what was erased since the snapshot, and shows that it can be opened.
-    with Gallery.reopen(asked.gallery, snapshots=asked.snapshots) as gallery:
+    with _reopen(asked) as gallery:
         counted = gallery.stats()
     print(f"restored {restored.id}: {counted.detections} people in {counted.scenes} scenes")
     if counted.scenes < restored.scenes or counted.detections < restored.detections:
@@ -254,6 +263,31 @@ def restore(asked: argparse.Namespace) -> int:
             f"{restored.scenes - counted.scenes} scenes, {restored.detections - counted.detections}"
             " people stay erased"
         )
+    return 0
+
+
+def export(asked: argparse.Namespace) -> int:
+    with _reopen(asked) as gallery, tqdm(unit="B", unit_scale=True, disable=None) as bar:
+        made = export_gallery(gallery, asked.target, on_progress=partial(_advance, bar))
+    print(f"exported {made.detections} people in {made.scenes} scenes into {asked.target}")
+    for sha256 in made.damaged:
+        print(f"failed: the original {sha256} is gone or damaged", file=sys.stderr)
+    return 1 if made.damaged else 0
+
+
+def import_(asked: argparse.Namespace) -> int:
+    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
+        made = import_gallery(
+            asked.source,
+            asked.gallery,
+            database=asked.database,
+            originals=asked.originals,
+            on_progress=partial(_advance, bar),
+        )
+    # Opening it shows that it can be opened.
+    with _reopen(asked) as gallery:
+        counted = gallery.stats()
+    print(f"imported {made.id}: {counted.detections} people in {counted.scenes} scenes")
     return 0
 
 
@@ -269,6 +303,8 @@ COMMANDS = {
     "snapshot": snapshot,
     "snapshots": snapshots,
     "restore": restore,
+    "export": export,
+    "import": import_,
 }
 
 
@@ -283,6 +319,13 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--gallery", type=Path, default=default, metavar="DIR", help=gallery_help
         )
+        database_help = "PostgreSQL database of the gallery; by default a file in its directory"
+        added.add_argument("--database", metavar="URL", help=database_help)
+        originals_help = "object storage of the originals, s3://bucket/prefix; by default files"
+        added.add_argument("--originals", metavar="URL", help=originals_help)
+        engine_help = "index engine (faiss-flat); milvus-flat and milvus-hnsw need --milvus"
+        added.add_argument("--engine", default="faiss-flat", metavar="NAME", help=engine_help)
+        added.add_argument("--milvus", metavar="URI", help="Milvus server: http://host:19530")
         if model:
             model_help = "model directory; by default the one that the gallery was made with"
             added.add_argument("--model", type=Path, metavar="PATH", help=model_help)
@@ -349,6 +392,11 @@ def _parser() -> argparse.ArgumentParser:
         snapshots_help = "where snapshots lie (snapshots, in the gallery's directory)"
         one.add_argument("--snapshots", type=Path, metavar="DIR", help=snapshots_help)
     one.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="its name, or its directory")
+
+    one = command("export", "write the gallery, whole, into a new directory or tar file")
+    one.add_argument("target", type=Path, metavar="DIR|FILE.tar")
+    one = command("import", "put what was exported, or a snapshot, where no gallery is yet")
+    one.add_argument("source", type=Path, metavar="DIR|FILE.tar")
     return parser
 
 
@@ -399,7 +447,7 @@ def _positive(text: str) -> int:
 
 def _model(asked: argparse.Namespace) -> Path | None:
     """The model asked for, or the one the gallery was made with; None is the default one."""
-    remembered = remembered_model(asked.gallery)
+    remembered = remembered_model(asked.gallery, asked.database)
     if remembered is None and asked.command == "search":
         raise GalleryError(f"there is no gallery in {asked.gallery}")
     if asked.model is None and remembered is not None and remembered.path is not None:
@@ -433,7 +481,26 @@ def _open(asked: argparse.Namespace, model: Path | None, card: ModelCard) -> Gal
         model_fingerprint=card.fingerprint,
         embedding_dim=card.embedding_dim,
         model_path=model,
+        engine=asked.engine,
+        database=asked.database,
+        originals=asked.originals,
+        milvus=_milvus(asked),
     )
+
+
+def _reopen(asked: argparse.Namespace) -> Gallery:
+    return Gallery.reopen(
+        asked.gallery,
+        engine=asked.engine,
+        snapshots=getattr(asked, "snapshots", None),
+        database=asked.database,
+        originals=asked.originals,
+        milvus=_milvus(asked),
+    )
+
+
+def _milvus(asked: argparse.Namespace) -> MilvusServer | None:
+    return None if asked.milvus is None else MilvusServer(asked.milvus)
 
 
 def _scene_id(gallery: Gallery, name: str) -> str:

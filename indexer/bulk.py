@@ -148,7 +148,7 @@ def bulk(
         GalleryError: the directory has the run of another command; or nothing goes on: no worker
             was done with anything in time, or they die. What was stored stays, the run too.
     """
-    run = Run(directory)
+    run = Run(directory.absolute())  # a worker may have another working directory
     asked = {
         "paths": [str(path.absolute()) for path in paths],
         "camera_id": camera_id,

@@ -120,8 +120,8 @@ class RayActors:
         self._ray = ray
         self.size = size
         self._make_work = make_work
-        here: Mapping[str, object] = {} if address else {"num_cpus": size * threads}
-        ray.init(address=address or "local", include_dashboard=None, log_to_driver=False, **here)
+        here = {"num_cpus": size * threads, "include_dashboard": False}
+        ray.init(address=address or "local", log_to_driver=False, **({} if address else here))
         options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
         self._actor = ray.remote(**options)(_Actor)
 

@@ -16,6 +16,7 @@ GalleryError
 ├── GalleryLockedError
 ├── GalleryMismatchError
 ├── GalleryDamagedError
+├── GalleryNotEmptyError
 ├── SnapshotNotFoundError
 ├── SnapshotBusyError
 ├── SnapshotDamagedError
@@ -27,6 +28,7 @@ GalleryError
 ├── GenerationActiveError
 ├── GenerationSwappedError
 ├── ReindexIncompleteError
+├── DatabaseUnavailableError
 └── StorageFullError
 """
 
@@ -111,6 +113,12 @@ class GalleryDamagedError(GalleryError):
     code = "gallery_damaged"
 
 
+class GalleryNotEmptyError(GalleryError):
+    """A gallery is to be imported where there is one already."""
+
+    code = "gallery"
+
+
 class SnapshotNotFoundError(GalleryError):
     """There is no such snapshot."""
 
@@ -193,6 +201,15 @@ class StorageFullError(GalleryError):
     """No space is left; nothing of what was being stored was kept."""
 
     code = "insufficient_storage"
+
+
+class DatabaseUnavailableError(GalleryError):
+    """The database server, or another server of the gallery, cannot be reached or is too busy.
+
+    What was being stored may be stored, or not: the same request again does no harm.
+    """
+
+    code = "database_unavailable"
 
 
 class JobNotFoundError(GalleryError):

@@ -32,17 +32,21 @@ Snapshots, restores and erasures have steps of their own: indexer/snapshots.py, 
 On a full disk adding fails and removing goes on, in a reserve that the gallery keeps for that.
 
 The index is a cache: opening a gallery fills it from the database.
+
+In a database that is shared (PostgreSQL) any number of processes may have the gallery open. One
+changes it at a time; each takes over into its index what the others have changed before it answers
+a search, by the numbers of the changes. Originals then lie where all of them can read them.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +55,11 @@ from indexer import audit, erasures, generations
 from indexer.audit import AuditEntry, acting_as
 from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
+from indexer.engines import OUTSIDE, MilvusServer, check_engine
 from indexer.erasures import Erasure, Pending
 from indexer.errors import (
     CalibrationNotFoundError,
+    DatabaseUnavailableError,
     DetectionGoneError,
     DetectionNotFoundError,
     ErasureChangedError,
@@ -70,8 +76,10 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.job_store import JobStore
-from indexer.live_index import LiveIndex
+from indexer.live_index import LiveIndex, PeopleIndex
 from indexer.locks import DirectoryLock
+from indexer.object_originals import ObjectOriginals
+from indexer.objects import Objects
 from indexer.originals import Originals, sync_directory
 from indexer.overview import Overview, overview
 from indexer.ranking import GroupBy, lowest_needed, ranked
@@ -96,6 +104,7 @@ from indexer.reply_store import Reply, ReplyStore, keep_reply
 from indexer.reserve import Reserve
 from indexer.retention import expired, is_expired
 from indexer.snapshots import (
+    ORIGINALS,
     SNAPSHOTS,
     Manifest,
     finish_restore,
@@ -108,6 +117,9 @@ from indexer.store import DATABASE, Snapshot, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
 from models.evaluation.calibration import calibrate
+
+if TYPE_CHECKING:
+    from indexer.milvus_index import MilvusIndex
 
 EVERY_SCENE = SceneFilter()
 KEPT_CALIBRATIONS = 100
@@ -129,7 +141,7 @@ class View:
     """A generation, and the index of its people: what describes a query and ranks must be one."""
 
     generation: Generation
-    live: LiveIndex
+    live: PeopleIndex
 
 
 class Gallery:
@@ -153,35 +165,47 @@ class Gallery:
         snapshots: Path | None,
         *,
         any_model: bool = False,
+        database: str | None = None,
+        originals: str | None = None,
+        milvus: MilvusServer | None = None,
     ) -> None:
+        check_engine(engine, milvus)
         self._directory = directory
         self.snapshots = snapshots or directory / SNAPSHOTS
         self._engine = engine
+        self._milvus = milvus
         self._on_step = on_step
         self._writing = threading.RLock()
         self._keeping = threading.Lock()  # one of snapshot, erasure, compaction at a time
+        self._catching = threading.RLock()  # held by who brings the index up to a change
         self._closed = False
         self._calibration: StoredCalibration | None = None
+        self._lock: DirectoryLock | None = None
         with _usable(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = DirectoryLock(directory)
+            if database is None:
+                self._lock = DirectoryLock(directory)
         try:
             with _usable(directory):
-                finish_restore(directory)
+                if database is None:
+                    finish_restore(directory)
                 sweep_snapshots(self.snapshots)
-            self._reserve = Reserve(directory / "reserve")
+            self._reserve = Reserve(directory / "reserve", kept=database is None)
             with _usable(directory):
-                self._originals = Originals(directory / "originals")
-            self._store = Store(directory / DATABASE)
+                self._originals = open_originals(directory, originals)
+            self._store = Store(database or directory / DATABASE)
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
         self.jobs = JobStore(self._store)
         self.replies = ReplyStore(self._store)
         try:
-            self._settle_model(model, any_model=any_model)
-            sync_directory(directory)
-            self._sweep()
+            with self._store.changing():
+                self._settle_model(model, any_model=any_model)
+                sync_directory(directory)
+                if originals is None:  # else sweep_originals does so: a listing takes its time
+                    self._sweep()
+                self._check_originals()
             self._view = self._load_view()
             self._stale = False
             self._refill()
@@ -203,47 +227,86 @@ class Gallery:
         on_step: Callable[[str], None] = lambda step: None,
         snapshots: Path | None = None,
         any_model: bool = False,
+        database: str | None = None,
+        originals: str | None = None,
+        milvus: MilvusServer | None = None,
     ) -> Self:
         """Open the gallery in a directory, or make one there.
 
         Args:
             model_name, model_fingerprint, embedding_dim: whose embeddings come in; [D] each.
             model_path: where that model lies, remembered for reopen's caller.
-            engine: a name in indexer.engines.ENGINES.
+            engine: a name in indexer.engines.ENGINES, or in OUTSIDE with milvus.
             on_step: called with the name of each step above; tests end the process in it.
             snapshots: where its snapshots lie; by default in the directory, as "snapshots".
             any_model: open it also when it answers with another model; see the attribute model.
+            database: the URL of a PostgreSQL database of its own; by default a file in the
+                directory. Several processes may then have the gallery open, with directories of
+                which "originals" is the same.
+            originals: the URL of object storage, s3://bucket/prefix, for the originals; by default
+                they are files in the directory.
+            milvus: the server that keeps the vectors, for an engine in OUTSIDE.
 
         Raises:
             GalleryLockedError: when it is open already, here or in another process.
             GalleryMismatchError: when it holds another model's embeddings, or has a newer format.
             GalleryDamagedError: when what is on disk is not what was written.
+            DatabaseUnavailableError: when the database server cannot be reached.
             GalleryError: when the directory cannot be used.
         """
         path = None if model_path is None else str(model_path.absolute())
         model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
-        return cls(directory, model, engine, on_step, snapshots, any_model=any_model)
+        return cls(
+            directory,
+            model,
+            engine,
+            on_step,
+            snapshots,
+            any_model=any_model,
+            database=database,
+            originals=originals,
+            milvus=milvus,
+        )
 
     @classmethod
     def reopen(
-        cls, directory: Path, *, engine: str = "faiss-flat", snapshots: Path | None = None
+        cls,
+        directory: Path,
+        *,
+        engine: str = "faiss-flat",
+        snapshots: Path | None = None,
+        database: str | None = None,
+        originals: str | None = None,
+        milvus: MilvusServer | None = None,
     ) -> Self:
         """Open a gallery that is there, whatever its model; raises as open_ does.
 
         Raises:
             GalleryError: when there is none.
         """
-        if not has_gallery(directory):
+        there = has_gallery(directory) if database is None else _model_in(database)
+        if not there:
             raise GalleryError(f"there is no gallery in {directory}")
-        return cls(directory, None, engine, lambda step: None, snapshots)
+        return cls(
+            directory,
+            None,
+            engine,
+            lambda step: None,
+            snapshots,
+            database=database,
+            originals=originals,
+            milvus=milvus,
+        )
 
     def close(self) -> None:
         """Release the directory. Waits for a change in progress; searches must have ended."""
         with self._writing:
             if not self._closed:
                 self._closed = True
+                if hasattr(self, "_view"):  # else it was never opened whole
+                    self._live.close()
                 self._store.close()
-                self._lock.release()
+                self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -264,6 +327,20 @@ class Gallery:
         """The generation that answers now. One search uses one view for all that it does."""
         self._refresh()
         return self._view
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have it open, too."""
+        return self._store.shared
+
+    @property
+    def exact(self) -> bool:
+        """Whether searches compare with everybody."""
+        return self._engine != "milvus-hnsw"
+
+    def changing(self) -> AbstractContextManager[None]:
+        """A time in which nobody else changes it; the thread that is in one may."""
+        return self._changing()
 
     # Changing
 
@@ -293,17 +370,22 @@ class Gallery:
             GalleryMismatchError: when the embeddings have another length than the gallery's.
             GenerationSwappedError: when a generation answers now whose people were not given.
             StorageFullError: when there is no space.
-            After any of them, nothing was stored.
+            DatabaseUnavailableError: it may be stored, or not; adding it again does no harm.
+            After any other of them, nothing was stored.
         """
-        with self._changing():
+        placed = self._store.shared and self.find(scene.sha256) is None
+        if placed:  # it takes long, and others wait for who changes
+            self._originals.put(scene.sha256, scene.content, self._on_step)
+        with self._changing(), self._unless_stored(scene.sha256, placed=placed):
             seen_by = view or self._view
             people = self._by_number({seen_by.generation.id: detections, **further})
             stored = self.find(scene.sha256)
             if stored is not None:
                 return AddResult(stored, created=False)
             self._reserve.fill()
-            try:
-                self._originals.put(scene.sha256, scene.content, self._on_step)
+            with self._unless_stored(scene.sha256, placed=True):
+                if not (placed and self._originals.has(scene.sha256)):
+                    self._originals.put(scene.sha256, scene.content, self._on_step)
                 self._on_step("placed")
                 with self._store.write() as change:
                     id, _, added = change.add(scene, people)
@@ -314,11 +396,8 @@ class Gallery:
                         keep_reply(change.connection, reply(stored))
                     self._on_step("inserted")
                 self._on_step("committed")
-            except BaseException:
-                self._drop_if_unwanted(scene.sha256)
-                raise
-            with self._following():
-                self._live.add(added[self._view.generation.number], number_of_change)
+            people_added = added[self._view.generation.number]
+            self._follow(number_of_change, lambda: self._live.add(people_added, number_of_change))
             self._on_step("indexed")
             return AddResult(self.get(id), created=True)
 
@@ -334,7 +413,7 @@ class Gallery:
                 if not change.patch(scene_id, changes):
                     raise _no_scene(scene_id)
                 number_of_change = change.last_change()
-            self._live.change = number_of_change
+            self._follow(number_of_change)
             return self.get(scene_id)
 
     def remove(self, scene_id: str) -> None:
@@ -346,10 +425,9 @@ class Gallery:
         with self._changing():
             sha256, rows, number_of_change = self._deleting(lambda: self._delete(scene_id))
             self._on_step("committed")
-            with self._following():
-                self._live.remove(rows, number_of_change)
+            self._follow(number_of_change, lambda: self._live.remove(rows, number_of_change))
             self._on_step("unindexed")
-            self._originals.remove(sha256)
+            self._erase_original(sha256)
             self._on_step("erased")
             self._refill()
 
@@ -363,8 +441,7 @@ class Gallery:
         with self._changing():
             self.detection(detection_id)
             rows, number_of_change = self._deleting(lambda: self._delete_detection(detection_id))
-            with self._following():
-                self._live.remove(rows, number_of_change)
+            self._follow(number_of_change, lambda: self._live.remove(rows, number_of_change))
             self._refill()
 
     def label(self, detection_id: str, label: str) -> StoredDetection:
@@ -379,7 +456,7 @@ class Gallery:
                 if not change.set_label(detection_id, label):
                     raise _no_detection(detection_id)
                 number_of_change = change.last_change()
-            self._live.change = number_of_change
+            self._follow(number_of_change)
             return self.detection(detection_id)
 
     def remove_label(self, detection_id: str) -> None:
@@ -390,7 +467,7 @@ class Gallery:
         """
         with self._changing():
             self.detection(detection_id)
-            self._live.change = self._deleting(lambda: self._delete_label(detection_id))
+            self._follow(self._deleting(lambda: self._delete_label(detection_id)))
             self._refill()
 
     def rebuild(self) -> None:
@@ -402,8 +479,15 @@ class Gallery:
         with self._store.read() as snapshot:
             snapshot.check_scenes()
         generation = self._view.generation
+        if self._engine in OUTSIDE:
+            index = self._outside(generation)
+            with index.alone():
+                with self._store.read() as snapshot:
+                    index.look(snapshot)
+                index.rebuild()
+            return
         fresh = self._load(generation)
-        with self._writing:
+        with self._writing, self._catching:
             self._refresh()
             if generation.number == self._view.generation.number:  # else nobody needs it
                 self._catch_up(fresh, self._live.rows())
@@ -549,14 +633,15 @@ class Gallery:
                 )
             self._on_step("checked")
             before = self._view.generation
-            with self._following():
+            with self._catching, self._following():
                 with self._store.write() as change:
                     generations.activate(change.connection, generation.number)
                     change.note_change("generation_activated", id, before=before.id)
-                    fresh.change = change.last_change()
+                    number_of_change = change.last_change()
                     generation = generations.get(change.connection, id)
                     self._on_step("swapping")
                 self._on_step("swapped")
+                fresh.change = number_of_change
                 self._view = View(generation, fresh)
             self._on_step("answering")
         return True
@@ -568,7 +653,13 @@ class Gallery:
             GenerationNotFoundError: there is none.
             GenerationActiveError: it is the one that answers.
         """
-        self.note("generation_deleted", self.generation(id).id)
+        generation = self.generation(id)
+        self.note("generation_deleted", id)
+        if self._engine in OUTSIDE and generation.state != "active":
+            outside = self._outside(generation)
+            with self._store.read() as snapshot:
+                outside.look(snapshot)
+            outside.drop()
         gone = False
         while not gone:
 
@@ -594,12 +685,14 @@ class Gallery:
         self,
         *,
         id: str | None = None,
+        into: Path | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Manifest:
         """Copy the gallery, as of one change, into a new one of its snapshots; all goes on.
 
         Args:
             id: its name, of new_snapshot_id.
+            into: another directory than that of its snapshots.
             on_progress: is told how many of how many bytes are done, and may raise to give up.
 
         Raises:
@@ -611,13 +704,14 @@ class Gallery:
             with self._changing():
                 self._originals.keep_back()
                 stack.callback(self._let_go)
+                stack.enter_context(self._store.keeping())
                 source = stack.enter_context(self._store.frozen())
                 self._on_step("frozen")
             manifest = write_snapshot(
-                self.snapshots,
+                into or self.snapshots,
                 id,
                 source,
-                self._originals.directory,
+                self._originals.place,
                 on_step=self._on_step,
                 on_progress=on_progress,
             )
@@ -689,7 +783,8 @@ class Gallery:
                     self._forget(pending)
                     self._on_step("compacted")
                     with self._store.write() as change:
-                        erasures.complete(change.connection, id)
+                        if erasures.pending(change.connection, id) is not None:
+                            erasures.complete(change.connection, id)
                     self._store.empty_log()
             self._refill()
             self._on_step("completed")
@@ -717,7 +812,8 @@ class Gallery:
         """
         with self._keeping:
             before = self.index_state()
-            self.rebuild()
+            if self._engine not in OUTSIDE:  # Milvus does so by itself
+                self.rebuild()
             self._on_step("refilled")
             wasteful = self._is_wasteful(before)
             if wasteful:
@@ -740,6 +836,19 @@ class Gallery:
         return (
             state.gone > UNUSED_SLOTS and state.gone > UNUSED_SHARE * slots
         ) or self._is_wasteful(state)
+
+    def sweep_originals(self) -> None:
+        """Delete originals in object storage that a process which died left without a scene.
+
+        It lists them all, which takes its time. Files are swept when the gallery is opened.
+        """
+        if isinstance(self._originals, ObjectOriginals):
+            stored = self._originals.stored()
+            with self._changing():
+                with self._store.read() as snapshot:
+                    wanted = snapshot.contents()
+                if not self._store.kept():
+                    self._originals.sweep(wanted, of=stored)
 
     def expire(
         self, days: Mapping[str, int], at: datetime, *, stop: Callable[[], bool] = lambda: False
@@ -982,6 +1091,7 @@ class Gallery:
 
     def stats(self) -> GalleryStats:
         """How much there is, and how far the index has come."""
+        self._refresh()
         with self._store.read() as snapshot:
             last_change = snapshot.last_change()
             scenes = snapshot.count(EVERY_SCENE)
@@ -1093,7 +1203,7 @@ class Gallery:
             _check_there(snapshot, used)
             left_out = snapshot.numbers_of({*exclude_scene_ids, *filter.scene_not_in})
             rest = replace(filter, scene_not_in=())
-            meant = None if rest == EVERY_SCENE else snapshot.numbers(rest)
+            meant = live.meant(snapshot, rest)
             while True:
                 nearest = live.search(
                     query.astype(np.float32),
@@ -1119,7 +1229,7 @@ class Gallery:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change at a time, on an index that is not behind."""
-        with self._writing:
+        with self._writing, self._store.changing():
             if self._closed:
                 raise GalleryError(f"the gallery {self._directory} is closed")
             self._refresh()
@@ -1142,7 +1252,7 @@ class Gallery:
             return rows, change.last_change()
 
     @property
-    def _live(self) -> LiveIndex:
+    def _live(self) -> PeopleIndex:
         return self._view.live
 
     def _by_number(self, people: Mapping[str, Detections]) -> dict[int, Detections]:
@@ -1195,11 +1305,11 @@ class Gallery:
 
         number_of_change = self._deleting(delete)
         self._on_step("erasure committed")
-        with self._following():
-            self._live.remove(np.concatenate([*rows, np.zeros(0, np.int64)]), number_of_change)
+        gone = np.concatenate([*rows, np.zeros(0, np.int64)])
+        self._follow(number_of_change, lambda: self._live.remove(gone, number_of_change))
         self._on_step("erasure unindexed")
         for sha256 in contents:
-            self._originals.remove(sha256)
+            self._erase_original(sha256)
         self._on_step("originals erased")
 
     def _forget(self, pending: Pending) -> None:
@@ -1208,8 +1318,8 @@ class Gallery:
             stored = snapshot.contents()
         left = [one for one in pending.contents if one[0] not in stored]  # not added since
         for sha256, _ in left:
-            self._originals.remove(sha256)
-        erasures.remove_copies(self._directory, left, but=self._originals.directory)
+            self._erase_original(sha256)
+        erasures.remove_copies(self._directory, left, but=self._directory / ORIGINALS)
         with self._store.write() as change:
             erasures.remove_mentions(change.connection, pending)
         self._reserve.give_up()
@@ -1220,10 +1330,19 @@ class Gallery:
         return state.database_free_bytes > max(UNUSED_BYTES, UNUSED_SHARE * state.database_bytes)
 
     def _let_go(self) -> None:
-        with self._writing:
-            self._originals.let_go()
+        with self._writing, self._store.changing():
+            kept = self._store.kept()
+            self._originals.let_go(erase=not kept)
+            if not kept and (self._store.shared or isinstance(self._originals, ObjectOriginals)):
+                self._sweep()  # what was left where it was
 
-    def _catch_up(self, fresh: LiveIndex, stored: NDArray[np.int64]) -> None:
+    def _erase_original(self, sha256: str) -> None:
+        """Delete a file that no scene has any more, unless a snapshot is to hold it still: who
+        makes the snapshot deletes it then."""
+        if not self._store.kept():
+            self._originals.remove(sha256)
+
+    def _catch_up(self, fresh: PeopleIndex, stored: NDArray[np.int64]) -> None:
         """Give a new index what came, and take from it what went, since it was filled.
 
         Args:
@@ -1248,6 +1367,15 @@ class Gallery:
         with suppress(StorageFullError):  # then the next add says so
             self._reserve.fill()
 
+    def _follow(self, change: int, update: Callable[[], None] = lambda: None) -> None:
+        """Update the index after a commit, unless a search that saw the commit has done so."""
+        with self._following(), self._catching:
+            if self._live.outside:
+                self._take_over()
+            elif self._live.change < change:
+                update()
+                self._live.change = change
+
     @contextmanager
     def _following(self) -> Iterator[None]:
         """Update the index after a commit; if that fails, the next call fills a new one."""
@@ -1259,10 +1387,31 @@ class Gallery:
 
     def _refresh(self) -> None:
         if self._stale:
-            with self._writing:
+            with self._writing, self._catching:
                 if self._stale:
                     self._view = self._load_view()
                     self._stale = False
+        if self._store.shared or self._view.live.outside:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Bring the index up to what this and other processes have changed."""
+        with self._store.read() as snapshot:
+            if snapshot.last_change() <= self._live.look(snapshot):
+                return
+        with self._catching, self._live.alone(), self._store.read() as snapshot:
+            last, view = snapshot.last_change(), self._view
+            if last <= view.live.look(snapshot):
+                return
+            generation = generations.active(snapshot.connection)
+            if generation is None or generation.number != view.generation.number:
+                self._view = self._load_view()
+                return
+            for fewer in (True, False):
+                for scenes in snapshot.changed_scenes(view.live.change, fewer=fewer):
+                    people = snapshot.people_of(scenes, generation.number)
+                    view.live.replace(scenes, people, fewer=fewer)
+            view.live.change = last
 
     def _load_view(self) -> View:
         with self._store.read() as snapshot:
@@ -1271,7 +1420,11 @@ class Gallery:
             raise GalleryDamagedError(f"{self._directory} does not say whose embeddings answer")
         return View(generation, self._load(generation))
 
-    def _load(self, generation: Generation) -> LiveIndex:
+    def _load(self, generation: Generation) -> PeopleIndex:
+        if self._engine in OUTSIDE:
+            outside = self._outside(generation)
+            outside.open()
+            return outside
         live = LiveIndex(self._engine, generation.model.embedding_dim)
         try:
             with self._store.read() as snapshot:
@@ -1288,6 +1441,12 @@ class Gallery:
             ) from None
         return live
 
+    def _outside(self, generation: Generation) -> "MilvusIndex":
+        from indexer.milvus_index import MilvusIndex  # only who asks for Milvus needs to have it
+
+        assert self._milvus is not None  # check_engine has seen to it
+        return MilvusIndex(self._engine, generation, self._store, self._milvus)
+
     def _settle_model(self, model: GalleryModel | None, *, any_model: bool) -> None:
         with self._store.read() as snapshot:
             generation = generations.active(snapshot.connection)
@@ -1297,7 +1456,7 @@ class Gallery:
                 raise GalleryDamagedError(
                     f"{self._directory} does not say whose embeddings it holds"
                 )
-            if self._originals.stored():
+            if not self._originals.is_empty():
                 # An empty database beside originals is a lost one. Going on would sweep them away.
                 raise GalleryDamagedError(
                     f"{self._directory} holds originals, but {DATABASE} is empty: restore it, "
@@ -1322,48 +1481,89 @@ class Gallery:
                     change.connection, generation.number, replace(model, path=path)
                 )
 
+    def _check_originals(self) -> None:
+        """
+        Raises:
+            GalleryError: they are somewhere else, as where several processes do not share them.
+        """
+        with self._store.read() as snapshot:
+            some = snapshot.page(EVERY_SCENE, 3, None)
+        if self._store.shared and some and not any(map(self._has_original, some)):
+            raise GalleryError(
+                f"the gallery's originals are not where {self._directory} has them: all processes "
+                "that share a database must share them, too"
+            )
+
+    def _has_original(self, scene: StoredScene) -> bool:
+        return self._originals.has(scene.sha256)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
     def _sweep(self) -> None:
         with self._store.read() as snapshot:
             wanted = snapshot.contents()
-        self._originals.sweep(wanted)
-        lost = wanted - self._originals.stored()
+        stored = self._originals.stored()
+        if not self._store.kept():
+            self._originals.sweep(wanted)
+        lost = wanted - stored
         if lost:
             _log.warning(
                 "%d originals are gone from %s, %s first", len(lost), self._directory, min(lost)
             )
 
-    def _drop_if_unwanted(self, sha256: str) -> None:
-        """After a failed add: no file without a row, unless the disk is too ill to tell."""
+    @contextmanager
+    def _unless_stored(self, sha256: str, *, placed: bool) -> Iterator[None]:
+        """After a failure: no file without a row, unless the database is too ill to tell."""
         try:
-            wanted = self.find(sha256) is not None
-        except GalleryError:
-            return
-        if wanted:
-            self._stale = True  # committed, and yet the commit was reported as failed
-        else:
-            self._originals.remove(sha256)
+            yield
+        except DatabaseUnavailableError:
+            raise  # it may still be committed: who opens the gallery next can tell
+        except BaseException:
+            with suppress(GalleryError):
+                if placed and self.find(sha256) is None:
+                    self._erase_original(sha256)
+                elif placed:
+                    self._stale = True  # committed, and yet the commit was reported as failed
+            raise
 
 
-def remembered_model(directory: Path) -> GalleryModel | None:
+def remembered_model(directory: Path, database: str | None = None) -> GalleryModel | None:
     """Whose embeddings a gallery holds, without loading it; None when there is no gallery.
 
     Raises:
-        GalleryLockedError: when it is open.
+        GalleryLockedError: when it is open, and not in a database that is shared.
     """
+    if database is not None:
+        return _model_in(database)
     if not has_gallery(directory):
         return None
     lock = DirectoryLock(directory)
     try:
         finish_restore(directory)
-        store = Store(directory / DATABASE)
-        try:
-            with store.read() as snapshot:
-                generation = generations.active(snapshot.connection)
-                return None if generation is None else generation.model
-        finally:
-            store.close()
+        return _model_in(directory / DATABASE)
     finally:
         lock.release()
+
+
+def _model_in(database: Path | str) -> GalleryModel | None:
+    store = Store(database)
+    try:
+        with store.read() as snapshot:
+            generation = generations.active(snapshot.connection)
+            return None if generation is None else generation.model
+    finally:
+        store.close()
+
+
+def open_originals(directory: Path, url: str | None) -> Originals | ObjectOriginals:
+    """A gallery's originals: files in its directory, or in object storage.
+
+    Raises:
+        GalleryError: the URL cannot be used.
+    """
+    return Originals(directory / ORIGINALS) if url is None else ObjectOriginals(Objects(url))
 
 
 @contextmanager

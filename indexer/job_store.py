@@ -3,8 +3,9 @@
 A job is queued, then running, then succeeded, failed or cancelled, for good. Who runs it holds a
 lease, a name of its own for each attempt; what is written under another name is refused, so an
 attempt that was given up cannot disturb the next. A lease lapses when it is not renewed, which
-each progress does; the job is then taken up again. After a start of the process every lease is
-void: the gallery's directory is locked by one process at a time, so whoever held one is dead.
+each progress does; the job is then taken up again. After a start of the only process every lease
+is void: the gallery's directory is locked by one process at a time, so whoever held one is dead.
+Where several processes share the database, clocks must agree to some seconds.
 """
 
 import json
@@ -15,9 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from indexer.cursor import read_cursor, write_cursor
+from indexer.database import insert
 from indexer.errors import JobConflictError, JobNotFoundError, TooManyJobsError
 from indexer.reply_store import Reply, keep_reply
 from indexer.store import Store
@@ -134,7 +135,7 @@ class JobStore:
             if waiting >= most_waiting:
                 raise TooManyJobsError(f"{waiting} jobs are waiting already")
             connection.execute(
-                insert(jobs).values(
+                insert(connection, jobs).values(
                     id=id,
                     kind=kind,
                     state="queued",
@@ -305,16 +306,16 @@ class JobStore:
             None when the job runs under another lease, or no longer: nothing was noted.
         """
         now = _now()
-        further = func.max(jobs.c.done, done)
+        further = _larger(jobs.c.done, done)
         noted: dict[str, Any] = {
             "done": further,
-            "failed": func.max(jobs.c.failed, failed),
+            "failed": _larger(jobs.c.failed, failed),
             "progressed_at": now,
             "lease_until": _lease_end(now),
             "deaths": case((further > jobs.c.done, 0), else_=jobs.c.deaths),
         }
         if total is not None:
-            noted["total"] = func.max(total, further)
+            noted["total"] = _larger(further, total)
         if result is not None:
             noted["result"] = json.dumps(dict(result))
         with self._store.write() as change:
@@ -324,6 +325,12 @@ class JobStore:
                 return None
             _add_errors(connection, id, errors)
             return _get(connection, id)
+
+    def renew(self, id: str, lease: str) -> None:
+        """Keep a lease for LEASE_S seconds more, without any progress."""
+        with self._store.write() as change:
+            kept = update(jobs).where(_held(id, lease)).values(lease_until=_lease_end(_now()))
+            change.connection.execute(kept)
 
     def finish(
         self,
@@ -397,7 +404,11 @@ def _add_errors(connection: Connection, id: str, errors: Sequence[JobError]) -> 
         for error in errors[: max(0, room)]
     ]
     if values:
-        connection.execute(insert(job_errors).on_conflict_do_nothing(), values)
+        connection.execute(insert(connection, job_errors).on_conflict_do_nothing(), values)
+
+
+def _larger(a: ColumnElement[int], b: int) -> ColumnElement[int]:
+    return case((a > b, a), else_=b)
 
 
 def _record(row: Any) -> JobRecord:

@@ -6,15 +6,21 @@ empty until a new index is filled. Empty slots cost memory (some 40 bytes each) 
 every filtered search.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.engines import open_index
 from indexer.locks import ReadWriteLock
-from indexer.store import People
+from indexer.records import SceneFilter
+from indexer.store import People, Snapshot
 from models.similarity import gallery_vectors
+
+EVERY_SCENE = SceneFilter()
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,86 @@ class Nearest:
     all_found: bool
 
 
+class PeopleIndex(Protocol):
+    """What a gallery searches: the people of one generation, wherever their vectors are.
+
+    Attributes:
+        change: the number of the newest change that it holds.
+        outside: whether other processes use the same one; it is then brought up from the database
+            alone, by replace.
+    """
+
+    change: int
+    outside: bool
+
+    def __len__(self) -> int:
+        """How many people there are."""
+
+    @property
+    def gone(self) -> int:
+        """How many places are empty."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of this process."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows held, ascending."""
+
+    def look(self, snapshot: Snapshot) -> int:
+        """The number of the newest change that it holds."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """A time in which no other process brings it up."""
+
+    def add(self, people: People, change: int) -> None:
+        """Hold these people, too."""
+
+    def remove(self, rows: NDArray[np.int64], change: int) -> None:
+        """Hold these rows no more."""
+
+    def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
+        """Hold, of some scenes, exactly these people.
+
+        Args:
+            scenes: at most a few thousand numbers.
+            fewer: whether others may be held.
+        """
+
+    def meant(self, snapshot: Snapshot, filter: SceneFilter) -> Any:
+        """What search is given as scenes to search those that a filter means."""
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        scenes: Any,
+        not_scenes: NDArray[np.int64],
+        min_score: float | None,
+        not_rows: NDArray[np.int64],
+    ) -> Nearest:
+        """The k detections nearest to a query [D] among those that are allowed.
+
+        Args:
+            scenes: which scenes to search, of meant; None is all of them.
+            not_scenes: numbers of scenes to leave out.
+            min_score: the lowest detection score to search.
+            not_rows: detections to leave out.
+        """
+
+
 class LiveIndex:
-    """A vector index that many threads may search while one changes it.
+    """A vector index in memory that many threads may search while one changes it. A PeopleIndex.
 
     Attributes:
         change: the number of the newest change that it holds.
     """
+
+    outside = False
 
     def __init__(self, engine: str, dim: int) -> None:
         self.change = 0
@@ -69,6 +149,19 @@ class LiveIndex:
             rows: NDArray[np.int64] = self._rows[self._index.ids()]
             return rows
 
+    def close(self) -> None:
+        pass
+
+    def look(self, snapshot: Snapshot) -> int:
+        return self.change
+
+    def alone(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def meant(self, snapshot: Snapshot, filter: SceneFilter) -> NDArray[np.int64] | None:
+        """The numbers of the scenes; None for all."""
+        return None if filter == EVERY_SCENE else snapshot.numbers(filter)
+
     def add(self, people: People, change: int) -> None:
         """
         Raises:
@@ -92,11 +185,24 @@ class LiveIndex:
 
     def remove(self, rows: NDArray[np.int64], change: int) -> None:
         with self._lock.writing():
-            slots = self._slots_of(rows)
-            self._index.remove(slots)
-            self._scenes[slots] = 0
-            self._scores[slots] = 0
+            self._empty(self._slots_of(rows))
             self.change = change
+
+    def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
+        """Hold, of some scenes, exactly these people; who is held already stays as they are.
+
+        Raises:
+            ValueError: as add does.
+        """
+        with self._lock.reading():
+            of_scenes = np.isin(self._scenes[: self._slots], scenes)
+            held = self._rows[: self._slots][of_scenes]
+        wanted = np.zeros(0, np.int64) if people is None else people.rows
+        with self._lock.writing():
+            self._empty(self._slots_of(np.setdiff1d(held, wanted)))
+        if people is not None:
+            new = ~np.isin(wanted, held)
+            self.add(people.select(new), self.change)
 
     def search(
         self,
@@ -151,6 +257,11 @@ class LiveIndex:
             allowed &= self._scores[: self._slots] >= np.float32(min_score)
         allowed[self._slots_of(not_rows)] = False
         return allowed
+
+    def _empty(self, slots: NDArray[np.int64]) -> None:
+        self._index.remove(slots)
+        self._scenes[slots] = 0
+        self._scores[slots] = 0
 
     def _slots_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slots of those rows that were ever added."""

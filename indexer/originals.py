@@ -1,13 +1,20 @@
 """The files as they came, each under its SHA-256, on disk before put returns."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import secrets
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from indexer.errors import GalleryDamagedError, GalleryError, StorageFullError
+
+# A link is not possible: another file system, too many links, not allowed or not known there.
+COPY_INSTEAD = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP}
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -33,15 +40,16 @@ class Originals:
         if self._kept_back is not None:
             self._kept_back.discard(sha256)
         target = self._path(sha256)
-        incoming = target.with_suffix(".new")
+        incoming = target.with_suffix(f".{secrets.token_hex(4)}.new")
         try:
             with incoming.open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: sweep leaves it alone
                 file.write(content)
                 file.flush()
                 on_step("written")
                 os.fsync(file.fileno())
-            on_step("synced")
-            incoming.replace(target)
+                on_step("synced")
+                incoming.replace(target)
             on_step("renamed")
             sync_directory(self.directory)
         except OSError as error:
@@ -63,6 +71,22 @@ class Originals:
             raise GalleryDamagedError(f"the original {self._path(sha256)} is not what was stored")
         return content
 
+    def has(self, sha256: str) -> bool:
+        """Whether a file is there, whole or damaged."""
+        return self._path(sha256).is_file()
+
+    def is_empty(self) -> bool:
+        """Whether no file is there whole."""
+        return not self.stored()
+
+    def place(self, sha256: str, target: Path) -> None:
+        """Link a file, or copy it where no link can be made: it is never changed.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        link_or_copy(self._path(sha256), target)
+
     def remove(self, sha256: str) -> None:
         """Delete a file, if it is there; between keep_back and let_go, at the latter."""
         if self._kept_back is not None:
@@ -74,10 +98,10 @@ class Originals:
         """From here on, files stay where they are. The caller keeps this apart from changes."""
         self._kept_back = set()
 
-    def let_go(self) -> None:
-        """Delete what was removed meanwhile and did not come back."""
+    def let_go(self, *, erase: bool = True) -> None:
+        """Delete what was removed meanwhile and did not come back; or leave it to a sweep."""
         kept, self._kept_back = self._kept_back or set(), None
-        for sha256 in kept:
+        for sha256 in kept if erase else ():
             self.remove(sha256)
 
     def stored(self) -> set[str]:
@@ -87,13 +111,30 @@ class Originals:
     def sweep(self, wanted: set[str]) -> None:
         """Remove what a crash left: half files, and whole ones that nobody wants."""
         for path in self.directory.glob("*.new"):
-            if _NAME.fullmatch(path.stem):
-                path.unlink()
+            if _NAME.fullmatch(path.name.partition(".")[0]):
+                with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody writes it any more
+                    path.unlink()
         for sha256 in self.stored() - wanted:
             self.remove(sha256)
 
     def _path(self, sha256: str) -> Path:
         return self.directory / sha256
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Place a file that is never changed; whether it is the same one."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in COPY_INSTEAD:
+            raise
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        return False
+    return True
 
 
 def sync_directory(directory: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
+from indexer.database import insert
 from indexer.store import Store
 from indexer.tables import replies
 
@@ -85,7 +85,7 @@ def keep_reply(connection: Connection, reply: Reply) -> None:
         "body": reply.body,
         "created_at": reply.created_at,
     }
-    statement = insert(replies).values(key_name=reply.key_name, key=reply.key, **values)
+    statement = insert(connection, replies).values(key_name=reply.key_name, key=reply.key, **values)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["key_name", "key"], set_=values)
     )

@@ -12,10 +12,14 @@ BYTES = 6 * 2**20
 
 
 class Reserve:
-    """A file of BYTES that is given up when there is nothing else left."""
+    """A file of BYTES that is given up when there is nothing else left.
 
-    def __init__(self, path: Path) -> None:
+    With kept=False there is none: the database's disk is another one.
+    """
+
+    def __init__(self, path: Path, *, kept: bool = True) -> None:
         self._path = path
+        self._kept = kept
 
     def fill(self) -> None:
         """Take the space, unless it is held already.
@@ -23,6 +27,8 @@ class Reserve:
         Raises:
             StorageFullError: there is not so much; then none is held.
         """
+        if not self._kept:
+            return
         if self._path.exists() and self._path.stat().st_size == BYTES:
             return
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)

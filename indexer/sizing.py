@@ -22,7 +22,7 @@ UNITS = {  # name: default, unit, source
     "open_us": (25.2, "µs a detection", "indexer.bench, gallery_open_s at 1,000,000"),
     "flat_ns": (28.8, "ns a detection", "indexer.bench, single_ms at 1,000,000"),
     "detect_s": (2 / 5.83, "core-s a scene", "models.bench, 5.83 scenes a second on 2 cores"),
-    "store_ms": (10, "ms a scene", "indexer.bench, the line on storing"),
+    "store_ms": (10, "ms a scene", "assumed; indexer.bench prints it: 23 on a busy disk"),
     "graph_bytes": (1170, "B a detection", "256 float32, and an HNSW's 2 × 16 links of 4 bytes"),
     "code_bytes": (400, "B a detection", "the same with 8-bit numbers (SQ8)"),
     "gpu_scenes": (100, "scenes a GPU-s", "assumed: measure models.bench --device cuda"),

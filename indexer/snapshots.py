@@ -46,6 +46,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from indexer import audit, erasures
+from indexer.database import Frozen
 from indexer.errors import (
     GalleryError,
     GalleryMismatchError,
@@ -56,7 +57,7 @@ from indexer.errors import (
 )
 from indexer.ids import new_id
 from indexer.locks import DirectoryLock
-from indexer.originals import sync_directory
+from indexer.originals import link_or_copy, sync_directory
 from indexer.store import DATABASE, Store
 from indexer.tables import FORMAT
 from indexer.times import microseconds, now, time_of
@@ -66,15 +67,12 @@ MANIFEST_FORMAT = 1
 ORIGINALS = "originals"
 SNAPSHOTS = "snapshots"
 RESTORING, RESTORED = "restore.new", "restore.ready"
-PAGES_AT_ONCE = 1024
-# A link is not possible: another file system, too many links, not allowed or not known there.
-COPY_INSTEAD = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP}
-
 _NAME = re.compile(r"snap_[0-9A-HJKMNP-TV-Z]{26}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Step = Callable[[str], None]
 Progress = Callable[[int, int], None]
+Place = Callable[[str, Path], None]
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,8 @@ def new_snapshot_id() -> str:
 def write_snapshot(
     directory: Path,
     id: str,
-    source: sqlite3.Connection,
-    originals: Path,
+    source: Frozen,
+    place: Place,
     *,
     on_step: Step,
     on_progress: Progress,
@@ -135,7 +133,8 @@ def write_snapshot(
 
     Args:
         directory: where snapshots lie; made when it is not there.
-        source: in a read transaction; no original of its scenes may go before this returns.
+        source: no original of its scenes may go before this returns.
+        place: puts an original, by its SHA-256, at a path; FileNotFoundError when it is gone.
         on_progress: is told how many of how many bytes are done, and may raise to give up.
 
     Raises:
@@ -148,9 +147,9 @@ def write_snapshot(
             (incoming / ORIGINALS).mkdir(mode=0o700, parents=True)
             database = incoming / DATABASE
             with closing(source):
-                _copy_database(source, database)
+                source.copy_to(database)
             on_step("copied")
-            manifest = _gather(id, incoming, originals, on_progress)
+            manifest = _gather(id, incoming, place, on_progress)
             on_step("placed")
             _write_manifest(incoming, manifest)
             sync_directory(incoming / ORIGINALS)
@@ -297,7 +296,7 @@ def restore_snapshot(
             try:
                 (incoming / ORIGINALS).mkdir(mode=0o700, parents=True)
                 for name, (_, sha256) in manifest.files.items():
-                    linked = name != DATABASE and _link_or_copy(snapshot / name, incoming / name)
+                    linked = name != DATABASE and link_or_copy(snapshot / name, incoming / name)
                     if name == DATABASE:
                         _copy(snapshot / name, incoming / name)
                     if not linked and _sha256(incoming / name) != sha256:
@@ -351,7 +350,7 @@ def has_gallery(directory: Path) -> bool:
 # Within
 
 
-def _gather(id: str, incoming: Path, originals: Path, on_progress: Progress) -> Manifest:
+def _gather(id: str, incoming: Path, place: Place, on_progress: Progress) -> Manifest:
     """Place the originals that the copied database names, and describe the whole."""
     database = incoming / DATABASE
     with _reading(database) as connection:
@@ -373,7 +372,7 @@ def _gather(id: str, incoming: Path, originals: Path, on_progress: Progress) -> 
     for sha256, size in sorted(contents):
         target = incoming / ORIGINALS / sha256
         with suppress(FileNotFoundError):
-            _link_or_copy(originals / sha256, target)
+            place(sha256, target)
         if target.is_file() and _sha256(target) == sha256:
             files[f"{ORIGINALS}/{sha256}"] = (size, sha256)
         else:
@@ -406,18 +405,6 @@ def _hand_on(gallery: Path, incoming: Path, id: str) -> None:
             audit.record(change.connection, "gallery_restored", id, {"erased_again": again})
     finally:
         store.close()
-
-
-def _copy_database(source: sqlite3.Connection, target: Path) -> None:
-    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
-        target.chmod(0o600)
-        source.backup(copy, pages=PAGES_AT_ONCE)
-        # One file, without a log beside it.
-        copy.execute("PRAGMA journal_mode = DELETE")
-        damage = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
-        raise SnapshotDamagedError(f"the copy of the database is damaged: {damage}")
-    _sync(target)
 
 
 @contextmanager
@@ -464,18 +451,6 @@ def _translated(directory: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             raise StorageFullError(f"no space is left in {directory}") from error
         raise GalleryError(f"cannot copy the database into {directory}: {error}") from error
-
-
-def _link_or_copy(source: Path, target: Path) -> bool:
-    """Place a file that is never changed; whether it is the same one."""
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in COPY_INSTEAD:
-            raise
-        _copy(source, target)
-        return False
-    return True
 
 
 def _copy(source: Path, target: Path) -> None:

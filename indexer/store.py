@@ -1,52 +1,45 @@
-"""The truth: scenes, detections, embeddings and changes, in one SQLite file.
+"""The truth: scenes, detections, embeddings and changes, in one database.
 
 A Snapshot reads one committed state; a Change is one transaction, all or nothing, on disk when it
 ends. Writing is one at a time: who comes second waits.
 """
 
 import json
-import shutil
-import sqlite3
 import struct
-import threading
-import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from datetime import time as clock
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
-    URL,
     ColumnElement,
     Connection,
-    Engine,
     and_,
-    create_engine,
     delete,
-    event,
     func,
     insert,
     inspect,
+    literal,
     or_,
     select,
     true,
     update,
 )
-from sqlalchemy.exc import DBAPIError
 
 from indexer import audit, generations
+from indexer.columns import TimeOfDay
+from indexer.database import Frozen, open_database
 from indexer.errors import (
     ExternalIdConflictError,
     GalleryDamagedError,
-    GalleryError,
     GalleryMismatchError,
-    StorageFullError,
+    GalleryNotEmptyError,
 )
 from indexer.ids import new_id
 from indexer.records import (
@@ -69,13 +62,14 @@ from indexer.tables import (
     suppressed,
     vectors,
 )
-from indexer.times import microseconds, time_of, time_of_day
+from indexer.times import microseconds, time_of
+from indexer.transfer import copy_rows
 from models.detections import Detections
 from models.evaluation.calibration import Calibration
 
 DATABASE = "gallery.sqlite3"
+REMOVALS = ("scene_removed", "detection_removed")  # kinds of changes that take people away
 CHUNK = 5_000  # values in one IN (…), rows in one fetch; SQLite allows 32,766 values
-CHECKPOINT_WAIT_S = 60.0
 T = TypeVar("T")
 
 
@@ -95,35 +89,47 @@ class People:
     ids: tuple[str, ...]
     detections: Detections
 
+    def select(self, wanted: NDArray[np.bool_]) -> "People":
+        """Some of them, by a mask [N]."""
+        ids = tuple(id for id, is_wanted in zip(self.ids, wanted, strict=True) if is_wanted)
+        return People(self.rows[wanted], self.scenes[wanted], ids, self.detections.select(wanted))
+
 
 class Store:
     """The database of one gallery.
+
+    Args of the constructor: the path of a file of SQLite, or the URL of a PostgreSQL database.
 
     Raises:
         GalleryMismatchError: when a newer version of this code wrote it.
         GalleryDamagedError: when it is no SQLite database, or a broken one.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writing = threading.Lock()
-        _check_length(path)
-        self._writer = _connect(
-            path, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, max_overflow=0
-        )
-        self._reader = _connect(path, "BEGIN", _READER_PRAGMAS, pool_size=8, max_overflow=-1)
+    def __init__(self, where: Path | str) -> None:
+        self._database = open_database(where)
+        self._writer, self._reader = self._database.writer, self._database.reader
         try:
             self._migrate()
         except BaseException:
             self.close()
             raise
 
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self._database.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may change it meanwhile."""
+        return self._database.shared
+
     @contextmanager
     def read(self) -> Iterator["Snapshot"]:
         """What is committed now; later changes are not seen."""
-        with _translated(self.path), self._reader.begin() as connection:
+        with self._database.reading() as connection:
             snapshot = Snapshot(connection)
-            snapshot.last_change()  # SQLite fixes what is seen at the first statement, not at BEGIN
+            snapshot.last_change()  # what is seen is fixed at the first statement, not at BEGIN
             yield snapshot
 
     @contextmanager
@@ -133,104 +139,88 @@ class Store:
         Raises:
             StorageFullError: nothing was changed.
         """
-        with self._writing, _translated(self.path), self._writer.begin() as connection:
+        with self._database.writing() as connection:
             yield Change(connection)
 
-    @contextmanager
-    def frozen(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own, in a read transaction that shows what is committed now."""
-        with (
-            _translated(self.path),
-            closing(
-                sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            ) as connection,
-        ):
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("BEGIN")
-            connection.execute("SELECT count(*) FROM alembic_version")
-            yield connection
+    def changing(self) -> AbstractContextManager[None]:
+        """A time in which no other process is in one; the same thread may nest it."""
+        return self._database.changing()
+
+    def indexing(self) -> AbstractContextManager[None]:
+        """A time in which no other process brings up an index that all of them use."""
+        return self._database.indexing()
+
+    def keeping(self) -> AbstractContextManager[None]:
+        """A time in which kept tells all processes that what is removed stays where it is."""
+        return self._database.keeping()
+
+    def kept(self) -> bool:
+        """Whether another process is in such a time."""
+        return self._database.kept()
+
+    def frozen(self) -> AbstractContextManager[Frozen]:
+        """What is committed now, for as long as a copy takes."""
+        return self._database.frozen()
+
+    def take_all_of(self, other: "Store") -> None:
+        """Copy everything that another store holds, with its ids and numbers; all or nothing.
+
+        Raises:
+            GalleryNotEmptyError: something is here already; nothing was changed.
+        """
+        with other.read() as theirs, self.write() as change:
+            if generations.counts(change.connection):
+                raise GalleryNotEmptyError(f"there is a gallery in {self.name} already")
+            counters = other._database.counters(theirs.connection)
+            copy_rows(theirs.connection, change.connection)
+            self._database.set_counters(change.connection, counters)
 
     def vacuum(self) -> None:
         """Write the database anew, without what was deleted, and empty the log.
 
-        Needs twice the space of the database for a while, and as much for a temporary file. Changes
-        wait; reading goes on.
+        SQLite needs twice the space of the database for a while, and as much for a temporary file;
+        changes wait, reading goes on. PostgreSQL writes one table after the other, and holds
+        reading off, too.
 
         Raises:
             StorageFullError: there is no space; nothing was changed.
         """
-        with self._alone() as connection:
-            connection.execute("VACUUM")
-        self.empty_log()
+        self._database.vacuum()
 
     def empty_log(self) -> None:
-        """Fold the write-ahead log into the database, and cut it to nothing.
+        """Fold SQLite's write-ahead log into the database, and cut it to nothing.
 
-        Waits for reads that began before it; changes wait for it.
+        Waits for reads that began before it; changes wait for it. PostgreSQL's log is its own.
 
         Raises:
-            GalleryError: a read went on for longer than CHECKPOINT_WAIT_S.
+            GalleryError: a read went on for longer than a minute.
         """
-        ends_at = time.monotonic() + CHECKPOINT_WAIT_S
-        while True:
-            with self._alone() as connection:
-                (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy:
-                return
-            if time.monotonic() > ends_at:
-                raise GalleryError(f"the log of {self.path} is being read without an end")
+        self._database.empty_log()
 
     def space(self) -> tuple[int, int]:
         """Bytes of the database, its log left out, and how many of them nothing needs."""
-        with self._reader.connect() as connection:
-            size, pages, free = (
-                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0)
-                for name in ("page_size", "page_count", "freelist_count")
-            )
-        return pages * size, free * size
-
-    @contextmanager
-    def _alone(self) -> Iterator[sqlite3.Connection]:
-        """The connection that writes, outside of a transaction."""
-        with self._writing, _translated(self.path):
-            pooled = self._writer.raw_connection()
-            try:
-                yield cast(sqlite3.Connection, pooled.driver_connection)
-            finally:
-                pooled.close()
+        return self._database.space()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the database and its write-ahead log."""
-        return sum(
-            file.stat().st_size
-            for file in self.path.parent.glob(f"{self.path.name}*")
-            if file.is_file()
-        )
+        return self._database.nbytes
 
     def close(self) -> None:
-        self._reader.dispose()
-        # Last, for SQLite then folds the log into the database file.
-        self._writer.dispose()
+        self._database.close()
 
     def _migrate(self) -> None:
-        with (
-            _translated(self.path),
-            self._writer.connect() as connection,
-            _without_foreign_keys(connection),
-            connection.begin(),
-        ):
-            damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-            if damage != "ok":
-                found_wrong = " ".join(str(damage).split())  # on one line
-                raise GalleryDamagedError(f"{self.path} is damaged: {found_wrong}")
+        with self._database.migrating() as connection:
             found = 0
             if inspect(connection).has_table("alembic_version"):
                 version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-                found = int(version.scalar() or 0)
+                number = str(version.scalar() or 0)
+                if not number.isdecimal():
+                    raise GalleryMismatchError(f"{self.name} is the database of something else")
+                found = int(number)
             if found > FORMAT:
                 raise GalleryMismatchError(
-                    f"{self.path} has format {found}, and this version reads up to {FORMAT}: "
+                    f"{self.name} has format {found}, and this version reads up to {FORMAT}: "
                     "open it with a newer one"
                 )
             if found < FORMAT:
@@ -307,7 +297,7 @@ class Snapshot:
         counted = select(func.count()).select_from(detections).where(_of(None))
         count = self._connection.scalar(counted)
         size = self._connection.scalar(select(func.sum(scenes.c.content_bytes)))
-        return count or 0, size or 0
+        return count or 0, int(size or 0)
 
     def check_scenes(self) -> None:
         """Read every scene.
@@ -382,8 +372,9 @@ class Snapshot:
         """
         ordered = _PEOPLE.where(_of(generation)).order_by(detections.c.row)
         ordered = ordered.execution_options(yield_per=CHUNK)
-        for found in self._connection.execute(ordered).partitions():
-            yield _people(found)
+        with self._connection.execute(ordered) as result:  # ended also where nobody reads on
+            for found in result.partitions():
+                yield _people(found)
 
     def people_in(
         self, scene_ids: Collection[str], generation: int | None = None
@@ -394,11 +385,32 @@ class Snapshot:
             GalleryDamagedError: when one is not what was written.
         """
         for chunk in _chunks(self.numbers_of(scene_ids).tolist()):
-            wanted = _PEOPLE.where(detections.c.scene.in_(chunk), _of(generation))
-            wanted = wanted.order_by(detections.c.row)
-            found = self._connection.execute(wanted).all()
-            if found:
-                yield _people(found)
+            found = self.people_of(chunk, generation)
+            if found is not None:
+                yield found
+
+    def people_of(self, numbers: Sequence[int], generation: int | None = None) -> People | None:
+        """A generation's people in at most CHUNK scenes, by rising row; None when there is nobody.
+
+        Raises:
+            GalleryDamagedError: when one is not what was written.
+        """
+        wanted = _PEOPLE.where(detections.c.scene.in_(numbers), _of(generation))
+        found = self._connection.execute(wanted.order_by(detections.c.row)).all()
+        return _people(found) if found else None
+
+    def changed_scenes(self, after: int, *, fewer: bool) -> Iterator[list[int]]:
+        """The numbers of the scenes that changes with higher numbers are of, ascending, at most
+        CHUNK at a time.
+
+        Args:
+            fewer: those from which people were removed, or else all others.
+        """
+        later = and_(changes.c.number > after, changes.c.scene.is_not(None))
+        removing = select(changes.c.scene).where(later, changes.c.kind.in_(REMOVALS))
+        which = changes.c.scene.in_(removing) if fewer else changes.c.scene.not_in(removing)
+        asked = select(changes.c.scene).where(later, which).distinct().order_by(changes.c.scene)
+        yield from _chunks([int(number or 0) for number in self._connection.scalars(asked)])
 
     def labels(
         self, rows: Collection[int] | None = None, *, generation: int | None = None
@@ -508,7 +520,9 @@ class Change(Snapshot):
         # The one that answers goes first: the others take their ids from it.
         order = sorted(people, key=lambda each: (active is None or each != active.number, each))
         stored = {each: self._add_people(number, each, people[each]) for each in order}
-        self._record("scene_added", id, detections=len(stored[order[0]].rows) if order else 0)
+        self._record(
+            "scene_added", id, number, detections=len(stored[order[0]].rows) if order else 0
+        )
         return id, number, stored
 
     def add_people(self, scene_id: str, generation: int, people: Detections) -> People | None:
@@ -558,7 +572,7 @@ class Change(Snapshot):
         if values:
             self._connection.execute(update(scenes).where(scenes.c.number == number).values(values))
         self._sum_up(number)
-        self._record("scene_changed", id, fields=sorted(changed))
+        self._record("scene_changed", id, number, fields=sorted(changed))
         return True
 
     def remove(self, id: str, **details: object) -> tuple[str, NDArray[np.int64]] | None:
@@ -578,7 +592,7 @@ class Change(Snapshot):
             return None
         rows = self._rows(row.number)
         self._connection.execute(delete(scenes).where(scenes.c.number == row.number))
-        self._record("scene_removed", id, **details)
+        self._record("scene_removed", id, row.number, **details)
         return row.sha256, rows
 
     def remove_detection(self, id: str, **details: object) -> NDArray[np.int64] | None:
@@ -619,12 +633,12 @@ class Change(Snapshot):
         gone = select(detections.c.id).where(detections.c.row.in_(rows))
         self._connection.execute(delete(labels).where(labels.c.detection.in_(gone)))
         self._connection.execute(delete(detections).where(detections.c.row.in_(rows)))
-        self._record("detection_removed", id, **details)
+        self._record("detection_removed", id, scene, **details)
         return np.array(sorted(rows), np.int64)
 
     def note_change(self, kind: str, subject: str, **details: object) -> None:
         """Number a change that other tables have; the audit trail gets it, too."""
-        self._record(kind, subject, **details)
+        self._record(kind, subject, None, **details)
 
     def set_label(self, id: str, label: str) -> bool:
         """Say who a detection is; False when there is no such detection."""
@@ -637,14 +651,14 @@ class Change(Snapshot):
                 detection=id, scene=scene, label=label, at=_microseconds(datetime.now(UTC))
             )
         )
-        self._record("detection_labelled", id)
+        self._record("detection_labelled", id, None)
         return True
 
     def remove_label(self, id: str) -> bool:
         """Say no more who a detection is; False when nobody did."""
         removed = self._connection.execute(delete(labels).where(labels.c.detection == id)).rowcount
         if removed:
-            self._record("label_removed", id)
+            self._record("label_removed", id, None)
         return bool(removed)
 
     def add_calibration(
@@ -749,11 +763,11 @@ class Change(Snapshot):
         found = self._connection.scalars(statement.order_by(detections.c.row))
         return np.fromiter(found, np.int64)
 
-    def _record(self, kind: str, subject: str, **details: object) -> None:
+    def _record(self, kind: str, subject: str, scene: int | None, **details: object) -> None:
         """Number a change, and enter it into the audit trail."""
-        self._connection.execute(
-            insert(changes).values(kind=kind, subject=subject, at=_microseconds(datetime.now(UTC)))
-        )
+        at = _microseconds(datetime.now(UTC))
+        values = {"kind": kind, "subject": subject, "at": at, "scene": scene}
+        self._connection.execute(insert(changes).values(values))
         audit.record(self._connection, kind, subject, details)
 
 
@@ -870,7 +884,7 @@ def _condition(filter: SceneFilter) -> ColumnElement[bool]:
         start, end = (
             _since_midnight(one) for one in (filter.time_of_day.start, filter.time_of_day.end)
         )
-        shown = func.time_of_day(column.captured_at, filter.time_of_day.zone)  # see _connect
+        shown = TimeOfDay(column.captured_at, literal(filter.time_of_day.zone))
         asked.append(
             and_(shown >= start, shown < end) if start <= end else or_(shown >= start, shown < end)
         )
@@ -905,43 +919,6 @@ def _chunks(values: Collection[T]) -> Iterator[list[T]]:
         yield listed[start : start + CHUNK]
 
 
-_WRITER_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",  # a commit that returned survives a power cut
-    "foreign_keys = ON",
-    "secure_delete = ON",  # what is deleted is overwritten with zeros
-)
-_READER_PRAGMAS = ("query_only = ON",)
-
-
-def _connect(path: Path, begin: str, pragmas: Sequence[str], **pool: int) -> Engine:
-    engine = create_engine(URL.create("sqlite", database=str(path)), **pool)
-
-    def set_up(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own
-        connection.create_function("time_of_day", 2, time_of_day, deterministic=True)
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-
-    def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    event.listen(engine, "connect", set_up)
-    event.listen(engine, "begin", begin_transaction)
-    return engine
-
-
-@contextmanager
-def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    """Outside of a transaction: dropping a table deletes nothing that refers to it within."""
-    plain = cast(sqlite3.Connection, connection.connection.driver_connection)
-    plain.execute("PRAGMA foreign_keys = OFF")
-    try:
-        yield
-    finally:
-        plain.execute("PRAGMA foreign_keys = ON")
-
-
 def _run_migrations(connection: Connection) -> None:
     from alembic import command  # takes a moment, and most opens have nothing to migrate
     from alembic.config import Config
@@ -952,38 +929,3 @@ def _run_migrations(connection: Connection) -> None:
     )
     config.set_main_option("path_separator", "os")
     command.upgrade(config, "head")
-
-
-def _check_length(path: Path) -> None:
-    """SQLite reads the rest of a cut-off page as zeros, and a file of a few bytes as an empty one.
-
-    A page may rightly be cut off while the write-ahead log still holds it.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    logged = log.exists() and log.stat().st_size
-    if not logged and path.exists() and path.stat().st_size % 512:
-        raise GalleryDamagedError(f"{path} is damaged: it ends within a page")
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """SQLite's failures as ours."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        name = getattr(cause, "sqlite_errorname", "")
-        full = name == "SQLITE_FULL" or (
-            name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < 2**20
-        )
-        if full:
-            raise StorageFullError(f"no space is left for {path}") from error
-        # Text that is none, and columns under other names: migrated files have neither.
-        unreadable = any(words in str(cause) for words in ("decode to UTF-8", "no such column"))
-        if unreadable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise GalleryDamagedError(f"{path} is damaged: {cause}") from error
-        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
-            raise GalleryError(f"cannot use {path}: {cause}") from error
-        raise
-    except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
-        raise GalleryDamagedError(f"{path} is damaged: it holds text that is none") from error

@@ -240,6 +240,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Use the model that made the gallery, or a new data directory.",
         told=False,
     ),
+    "database_unavailable": ProblemKind(
+        503,
+        "A server of the gallery cannot be reached",
+        "Try again soon: the same request again does no harm.",
+        retryable=True,
+        told=False,
+    ),
     "not_ready": ProblemKind(503, "Service is not ready", "Try again soon.", retryable=True),
     "overloaded": ProblemKind(
         503, "Too much work is waiting", "Try again after Retry-After seconds.", retryable=True

@@ -2,21 +2,23 @@
 whatever ends the process meanwhile.
 
 One thread runs uploads, which are short, and one all other kinds, each one after the other, in the
-order they came. What a crash interrupts is taken up again at the next start; a job that ends the
-process MAX_DEATHS times without getting on is given up. An orderly stop interrupts a job between
-two of its steps, and is not counted.
+order they came. What a crash interrupts is taken up again at the next start, or by another service
+of the same gallery once the lease has lapsed; a job that ends the process MAX_DEATHS times without
+getting on is given up. An orderly stop interrupts a job between two of its steps, and is not
+counted.
 """
 
 import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from indexer.audit import acting_as
-from indexer.errors import StorageFullError
+from indexer.errors import DatabaseUnavailableError, StorageFullError
 from indexer.ids import new_id
-from indexer.job_store import MAX_ERRORS, JobError, JobRecord, JobStore
+from indexer.job_store import LEASE_S, MAX_ERRORS, JobError, JobRecord, JobStore
 from indexer.reply_store import Reply, ReplyStore
 from models.errors import PersonSearchError
 from service.edge import logger
@@ -33,6 +35,7 @@ IDLE_S = 5.0  # how often to look for jobs whose lease has lapsed
 TIDY_S = 3600.0
 UPLOADS = ("ingest",)  # kinds with a thread of their own
 ALONE_S = 60.0
+SPOOLED_S = 3600.0  # nobody takes longer from spooling a file to queueing its job
 T = TypeVar("T")
 
 
@@ -210,7 +213,13 @@ class JobRunner:
         *,
         most_waiting: int,
         drain_s: float,
+        shared: bool = False,
     ) -> None:
+        """Start with start.
+
+        Args:
+            shared: other services run jobs of the same gallery, with the same spool.
+        """
         self.spool = spool
         self.streams = 0
         self._store = store
@@ -218,6 +227,7 @@ class JobRunner:
         self._kinds = kinds
         self._most_waiting = most_waiting
         self._drain_s = drain_s
+        self._shared = shared
         self._stopping = threading.Event()
         self._wakes = (threading.Event(), threading.Event())
         self._one_alone = threading.Event()
@@ -227,9 +237,10 @@ class JobRunner:
 
     def start(self, parts: "Parts") -> None:
         """Clear up after the process before this one, then begin."""
-        if self._store.void_leases() < 2:
+        # Of a shared gallery, who holds a lease may be alive.
+        if self._shared or self._store.void_leases() < 2:
             self._one_alone.set()
-        self.spool.sweep(self._store.unfinished())
+        self.spool.sweep(self._store.unfinished(), older_than_s=SPOOLED_S if self._shared else 0)
         for name, run, wake in zip(
             ("uploads", "jobs"), (self._run_uploads, self._run_others), self._wakes, strict=True
         ):
@@ -349,13 +360,18 @@ class JobRunner:
                     "job_abandoned", f"The service ended {record.deaths} times while it ran."
                 )
             context.check()
-            with acting_as(record.key):
+            self.spool.fetch(record.id)
+            with acting_as(record.key), self._renewing(record.id, lease):
                 result, state = self._kinds[record.kind](context), "succeeded"
         except JobStoppedError as stopped:
             if not stopped.cancelled:
                 self._store.release(record.id, lease)
                 return True
             state = "cancelled"
+        except DatabaseUnavailableError as error:  # no fault of the job: it goes on later
+            logger.warning("job %s waits: %s", record.id, error)
+            self._give_back(record.id, lease)
+            return False
         except PersonSearchError as error:
             logger.warning("job %s: %s", record.id, error)
             state, failure = "failed", context.problem(error)
@@ -369,6 +385,37 @@ class JobRunner:
             logger.info("job %s %s", record.id, state)
             self.spool.remove(record.id)
         return True
+
+    def _give_back(self, id: str, lease: str) -> None:
+        """Release a job once that can be written, so that it counts as no death."""
+        while True:
+            try:
+                self._store.release(id, lease)
+            except DatabaseUnavailableError:
+                if self._stopping.wait(CHECK_S):
+                    return  # the lease lapses
+            else:
+                return
+
+    @contextmanager
+    def _renewing(self, id: str, lease: str) -> Iterator[None]:
+        """Keep the lease while a step takes long: only a process that ended lets one lapse."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(LEASE_S / 3):
+                try:
+                    self._store.renew(id, lease)
+                except PersonSearchError as error:
+                    logger.warning("job %s: its lease is not renewed: %s", id, error)
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _tidy(self) -> None:
         """Now and then, forget what is kept only for a time."""

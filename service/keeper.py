@@ -96,6 +96,7 @@ class Keeper:
 
     def _run(self) -> None:
         sweep_at = 0.0
+        self._try(self._gallery.sweep_originals)
         while not self._stopping.is_set():
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_S

@@ -181,6 +181,9 @@ def open_parts(
         engine=settings.engine,
         snapshots=settings.snapshot_dir,
         any_model=True,
+        database=settings.database,
+        originals=settings.originals_url,
+        milvus=settings.milvus,
     ) as gallery:
         keys = Keys(given_keys, settings.data_dir)
         detector = settle_model(gallery, models)
@@ -191,8 +194,9 @@ def open_parts(
             jobs = JobRunner(
                 gallery.jobs,
                 gallery.replies,
-                Spool(settings.data_dir / "spool"),
+                Spool(settings.data_dir / "spool", settings.originals_url),
                 kinds,
+                shared=gallery.shared,
                 most_waiting=settings.job_queue_max,
                 drain_s=settings.drain_s,
             )

@@ -449,7 +449,7 @@ async def patch_image(image_id: str, request: Request, response: Response, parts
     if_match = request.headers.get("if-match")
 
     def patch() -> StoredScene:
-        with parts.patching:
+        with parts.patching, parts.gallery.changing():
             stored = parts.gallery.get(image_id)
             if if_match is not None and not _matches(if_match, etag(stored)):
                 raise RequestError("precondition_failed", "The image was changed meanwhile.")
@@ -688,7 +688,7 @@ async def _search(
         rerank=Rerank(method="none") if wanted.rerank.method == "none" else wanted.rerank,
         index=SearchedIndex(
             **index_of(view),
-            exact=True,
+            exact=parts.gallery.exact,
             as_of=as_of,
             match_similarity=match_similarity,
             calibration=answer.calibration,

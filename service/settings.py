@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from indexer.engines import MilvusServer
 from indexer.retention import parse_retention
 from models.detector import DEFAULT_MODEL, model_directory
 from models.errors import PersonSearchError
@@ -70,7 +71,28 @@ class Settings(BaseSettings):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
     threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")
-    engine: str = Field("faiss-flat", description="Index engine of the gallery.")
+    engine: str = Field(
+        "faiss-flat",
+        description="Index engine of the gallery: faiss-flat in memory; in a Milvus server "
+        "milvus-flat, exact as well, or milvus-hnsw, nearly so.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL database of the gallery, `postgresql://user:password@host/name`, "
+        "which several services may share; by default a SQLite file in the data directory.",
+    )
+    originals_url: str | None = Field(
+        None,
+        description="Object storage of pictures, `s3://bucket/prefix`, with credentials from the "
+        "`AWS_…` variables; by default files in the data directory.",
+    )
+    milvus_uri: str | None = Field(
+        None,
+        description="Milvus server of the engines milvus-flat and milvus-hnsw: `http://host:19530`.",
+    )
+    milvus_token: SecretStr | None = Field(
+        None, description="What the Milvus server asks for: `user:password`, or a token."
+    )
     import_dir: Path | None = Field(
         None, description="Directory whose files imports may name; it is only read."
     )
@@ -149,6 +171,19 @@ class Settings(BaseSettings):
             max_side=self.image_max_side_px,
             min_side=self.image_min_side_px,
         )
+
+    @property
+    def database(self) -> str | None:
+        """The URL of the database, with its password."""
+        return None if self.database_url is None else self.database_url.get_secret_value()
+
+    @property
+    def milvus(self) -> MilvusServer | None:
+        """Where the Milvus is."""
+        if self.milvus_uri is None:
+            return None
+        token = None if self.milvus_token is None else self.milvus_token.get_secret_value()
+        return MilvusServer(self.milvus_uri, token)
 
     @property
     def retention(self) -> dict[str, int]:

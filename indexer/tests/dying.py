@@ -16,6 +16,7 @@ from indexer.snapshots import list_snapshots, restore_snapshot
 from indexer.tests.scenery import (
     OtherDetector,
     StubDetector,
+    database_of,
     model_of,
     new_scene,
     open_gallery,
@@ -38,9 +39,11 @@ def die_at(fatal, times=1):
 
 
 def open_gallery_of_any(directory, **options):
-    model = remembered_model(directory)
+    database = database_of(directory)
+    model = remembered_model(directory, database)
     return Gallery.open_(
         directory,
+        database=database,
         model_name=model.name,
         model_fingerprint=model.fingerprint,
         embedding_dim=model.embedding_dim,

@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import os
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
+from indexer.engines import MilvusServer
 from indexer.gallery import Gallery
 from indexer.records import GalleryModel, NewScene
+from indexer.tests.servers import ENGINE, MILVUS, SERVER, create_database
 from models.detections import Detections
 
 DIM = 48
@@ -41,10 +44,36 @@ def new_scene(name, **metadata):
     return NewScene(content, hashlib.sha256(content).hexdigest(), 100, 80, "JPEG", 1, **metadata)
 
 
+def database_of(directory):
+    """The database of the gallery in a directory: None is a file there.
+
+    On the server that the fixture database names, for this process and those it starts, each
+    directory has a database of its own.
+    """
+    server = os.environ.get(SERVER)
+    if server is None:
+        return None
+    name = f"gallery_{hashlib.sha256(str(directory).encode()).hexdigest()[:32]}"
+    create_database(server, name)
+    return f"{server}/{name}"
+
+
+def engine_of_tests():
+    """Options for the engine that PERSON_SEARCH_TESTS_ENGINE names; none for the default."""
+    engine = os.environ.get(ENGINE)
+    return {} if engine is None else {"engine": engine, "milvus": MilvusServer(os.environ[MILVUS])}
+
+
 def open_gallery(directory, *, dim=DIM, **options):
+    options = {"database": database_of(directory), **engine_of_tests(), **options}
     return Gallery.open_(
         directory, model_name="stub", model_fingerprint="5" * 64, embedding_dim=dim, **options
     )
+
+
+def reopen_gallery(directory, **options):
+    options = {"database": database_of(directory), **engine_of_tests(), **options}
+    return Gallery.reopen(directory, **options)
 
 
 def picture(seed, *, width=64, height=48):

@@ -10,12 +10,19 @@ import pytest
 
 import indexer
 from indexer.errors import SceneNotFoundError
-from indexer.gallery import Gallery
 from indexer.tests.dying import DEATH
-from indexer.tests.scenery import StubDetector, new_scene, open_gallery, people, picture, unit
+from indexer.tests.scenery import (
+    StubDetector,
+    new_scene,
+    open_gallery,
+    people,
+    picture,
+    reopen_gallery,
+    unit,
+)
 from models.image import read_image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 
 def child(action, directory, argument):
@@ -128,7 +135,7 @@ def test_what_was_acknowledged_survives_being_killed_at_any_moment(tmp_path):
             elif what == "removed":
                 removed.add(id)
 
-        with Gallery.reopen(directory) as gallery:
+        with reopen_gallery(directory) as gallery:
             assert_whole(gallery, directory)
             detector = StubDetector()
             for id, external_id in stored.items():

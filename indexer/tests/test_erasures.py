@@ -191,7 +191,7 @@ def test_searches_go_on_while_the_database_is_written_anew(tmp_path):
 
 
 def test_a_read_without_an_end_is_told_and_the_erasure_goes_on_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("indexer.store.CHECKPOINT_WAIT_S", 0)
+    monkeypatch.setattr("indexer.sqlite.CHECKPOINT_WAIT_S", 0)
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
         accepted = gallery.erase(scene_ids=[scene_of(gallery, "old 1").id])

@@ -19,8 +19,11 @@ from indexer.errors import (
 from indexer.gallery import Gallery, remembered_model
 from indexer.records import SceneFilter
 from indexer.reserve import BYTES
-from indexer.tests.scenery import DIM, new_scene, open_gallery, people, person, unit
+from indexer.tests import scenery
+from indexer.tests.scenery import DIM, new_scene, open_gallery, people, person, reopen_gallery, unit
 from models.detections import Detections
+
+pytestmark = pytest.mark.usefixtures("database")
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -389,7 +392,7 @@ def test_the_same_search_gives_the_same_answer_after_reopening(tmp_path):
         before = gallery.search(one_query(), k=40)
         gallery.rebuild()
         rebuilt = gallery.search(one_query(), k=40)
-    with Gallery.reopen(tmp_path / "gallery", engine="exact") as gallery:
+    with reopen_gallery(tmp_path / "gallery", engine="exact") as gallery:
         after = gallery.search(one_query(), k=40)
 
     assert before == rebuilt == after
@@ -494,10 +497,11 @@ def test_every_thread_finds_what_it_has_added_and_never_what_it_has_removed(gall
 # Opening
 
 
+@pytest.mark.sqlite
 def test_a_gallery_is_open_once_and_the_error_names_the_directory(gallery, tmp_path):
     for opening in (
         lambda: open_gallery(tmp_path / "gallery"),
-        lambda: Gallery.reopen(tmp_path / "gallery"),
+        lambda: reopen_gallery(tmp_path / "gallery"),
     ):
         with pytest.raises(GalleryLockedError, match=str(tmp_path / "gallery")):
             opening()
@@ -514,31 +518,33 @@ def test_another_models_gallery_is_refused_and_both_models_are_named(tmp_path):
             model_name="other",
             model_fingerprint="6" * 64,
             embedding_dim=DIM,
+            database=scenery.database_of(tmp_path / "gallery"),
         )
 
     open_gallery(tmp_path / "gallery").close()  # a refusal leaves no lock behind
 
 
 def test_a_gallery_remembers_its_model(tmp_path):
-    assert remembered_model(tmp_path / "gallery") is None
+    assert remembered_model(tmp_path / "gallery", scenery.database_of(tmp_path / "gallery")) is None
     open_gallery(tmp_path / "gallery", model_path=tmp_path / "model").close()
     open_gallery(tmp_path / "gallery").close()
 
-    model = remembered_model(tmp_path / "gallery")
+    model = remembered_model(tmp_path / "gallery", scenery.database_of(tmp_path / "gallery"))
 
     assert (model.name, model.fingerprint, model.embedding_dim) == ("stub", "5" * 64, DIM)
     assert model.path == str(tmp_path / "model")
-    with Gallery.reopen(tmp_path / "gallery") as gallery:
+    with reopen_gallery(tmp_path / "gallery") as gallery:
         assert gallery.model == model
 
 
 def test_reopening_what_is_not_there_is_refused_and_makes_nothing(tmp_path):
     with pytest.raises(GalleryError, match="there is no gallery in"):
-        Gallery.reopen(tmp_path / "nowhere")
+        reopen_gallery(tmp_path / "nowhere")
 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sqlite
 def test_originals_without_their_database_are_not_swept_away(tmp_path):
     with open_gallery(tmp_path / "gallery") as gallery:
         gallery.add(new_scene("a"), people(1))
@@ -588,6 +594,7 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_half_stored_stays(
     assert gallery.add(new_scene("b"), person(query)).created
 
 
+@pytest.mark.sqlite
 def test_a_full_database_undoes_the_original_too(gallery, tmp_path):
     with gallery._store._writer.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
@@ -603,17 +610,18 @@ def test_a_full_database_undoes_the_original_too(gallery, tmp_path):
 def test_an_index_that_missed_a_change_is_filled_anew(gallery, monkeypatch):
     query = one_query()
 
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(gallery._live, "add", fail)
+        patched.setattr(gallery._live, "replace" if gallery._live.outside else "add", fail)
         gallery.add(new_scene("a"), person(query))
 
     assert len(gallery.search(query, k=1)) == 1
     assert gallery.stats().index_change == gallery.stats().last_change
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_can_be_emptied_with_the_space_kept_back(gallery, tmp_path, monkeypatch):
     reserve = tmp_path / "gallery" / "reserve"
     ids = [gallery.add(new_scene(name), people(2, seed=ord(name))).scene.id for name in "ab"]
@@ -632,6 +640,7 @@ def test_a_full_disk_can_be_emptied_with_the_space_kept_back(gallery, tmp_path, 
     assert reserve.stat().st_size == BYTES
 
 
+@pytest.mark.sqlite
 def test_nothing_is_added_while_no_space_can_be_kept_back(gallery, tmp_path, monkeypatch):
     (tmp_path / "gallery" / "reserve").unlink()
 

@@ -14,7 +14,6 @@ from indexer.errors import (
     GenerationNotFoundError,
     ReindexIncompleteError,
 )
-from indexer.gallery import Gallery
 from indexer.ingest import find_people, index_scene
 from indexer.reindex import reindex
 from indexer.same_people import overlapping, paired
@@ -26,8 +25,11 @@ from indexer.tests.scenery import (
     model_of,
     open_gallery,
     picture,
+    reopen_gallery,
 )
 from indexer.tests.test_crash_recovery import assert_whole, death
+
+pytestmark = pytest.mark.usefixtures("database")
 
 OLD, NEW = model_of(StubDetector), model_of(OtherDetector)
 SWAP = ["loaded", "checked", "swapping", "swapped", "answering"]
@@ -152,7 +154,7 @@ def test_labels_survive_a_change_of_the_model_and_the_way_back(gallery, tmp_path
 
     reindex(gallery, NEW, detector_of)
     gallery.close()
-    with Gallery.reopen(tmp_path / "gallery") as again:
+    with reopen_gallery(tmp_path / "gallery") as again:
         assert [one.label for one in again.get(left.scene_id).detections] == ["ann", "dan"]
         assert again.labelled().labels_sha256 == set_of_new
 
@@ -317,7 +319,7 @@ def test_a_change_of_the_model_survives_a_restart(gallery, tmp_path):
     after = answers(gallery, NEW)
     gallery.close()
 
-    with Gallery.reopen(tmp_path / "gallery") as again:
+    with reopen_gallery(tmp_path / "gallery") as again:
         assert again.model == NEW
         assert answers(again, NEW) == after
 
@@ -402,6 +404,7 @@ def test_after_a_death_at_half_at_most_one_scene_is_indexed_again(tmp_path):
 # Under load
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_changing_the_model_of_500_scenes_disturbs_no_search_and_loses_no_scene(tmp_path):

@@ -13,11 +13,12 @@ from indexer.ids import new_id
 from indexer.job_store import MAX_ERRORS, JobError, JobStore
 from indexer.reply_store import Reply, ReplyStore
 from indexer.store import Store
+from indexer.tests.scenery import database_of
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path / "gallery.sqlite3")
+def store(database, tmp_path):
+    opened = Store(database_of(tmp_path) or tmp_path / "gallery.sqlite3")
     yield opened
     opened.close()
 

@@ -14,6 +14,8 @@ from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death, gallery_of_three
 
+pytestmark = pytest.mark.usefixtures("database")
+
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
@@ -48,6 +50,7 @@ def test_compacting_leaves_nothing_empty_and_finds_the_same(gallery, tmp_path):
     assert_whole(gallery, tmp_path)
 
 
+@pytest.mark.sqlite
 def test_a_database_with_much_unused_space_becomes_smaller(gallery, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "UNUSED_BYTES", 2**16)
     for number in range(60):

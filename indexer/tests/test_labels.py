@@ -1,7 +1,5 @@
 """Labels of detections, and calibrations measured on them."""
 
-import sqlite3
-
 import numpy as np
 import pytest
 
@@ -11,10 +9,11 @@ from indexer.errors import (
     DetectionNotFoundError,
     LabelNotFoundError,
 )
-from indexer.gallery import DATABASE
 from indexer.tests.scenery import DIM, new_scene, open_gallery, people, unit
 from models.detections import Detections
 from models.errors import CalibrationError
+
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
@@ -45,10 +44,8 @@ def labelled_crowd(gallery, persons=22, boxes=4, seed=0):
 
 
 def rows(gallery, table):
-    with sqlite3.connect(gallery._directory / DATABASE) as connection:
-        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    connection.close()
-    return count
+    with gallery._store.read() as snapshot:
+        return snapshot.connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
 
 
 def test_a_label_is_kept_until_another_takes_its_place_or_it_is_removed(gallery, tmp_path):
@@ -110,6 +107,7 @@ def test_labels_are_numbered_changes_that_the_index_follows(gallery):
     assert (stats.last_change, stats.index_change) == (3, 3)
 
 
+@pytest.mark.sqlite
 def test_a_label_can_be_removed_on_a_full_disk(gallery):
     (detection,) = add(gallery, "a", 1).detections
     gallery.label(detection.id, "ada")
@@ -195,9 +193,8 @@ def test_the_newest_calibration_of_the_model_is_in_use_and_survives(gallery, tmp
 def test_a_calibration_of_another_model_is_not_used(gallery):
     labelled_crowd(gallery)
     made = gallery.calibrate([0.05])
-    with sqlite3.connect(gallery._directory / DATABASE) as connection:
-        connection.execute("UPDATE calibrations SET model_fingerprint = 'other'")
-    connection.close()
+    with gallery._store.write() as change:
+        change.connection.exec_driver_sql("UPDATE calibrations SET model_fingerprint = 'other'")
 
     assert gallery.calibrations() == []
     assert gallery.calibration_in_use() is None

@@ -19,13 +19,19 @@ from indexer.ids import new_id
 from indexer.records import GalleryModel, SceneFilter
 from indexer.store import Store
 from indexer.tables import FORMAT, metadata
-from indexer.tests.scenery import DIM, new_scene, people
+from indexer.tests.scenery import DIM, database_of, new_scene, people
 from models.detections import Detections
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path / "gallery.sqlite3")
+def where(database, tmp_path):
+    """Where a store is: the path of a file, or the URL of a database."""
+    return database_of(tmp_path) or tmp_path / "gallery.sqlite3"
+
+
+@pytest.fixture
+def store(where):
+    opened = Store(where)
     yield opened
     opened.close()
 
@@ -66,6 +72,18 @@ def test_a_newer_format_is_refused_and_both_numbers_are_named(tmp_path):
 
     with pytest.raises(GalleryMismatchError, match=f"format 99.*up to {FORMAT}"):
         Store(path)
+
+
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(where, store):
+    with store._writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '1a2b3c'")
+
+    with pytest.raises(GalleryMismatchError, match="something else"):
+        Store(where)
+
+    with store._reader.connect() as connection:
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        assert version.scalar() == "1a2b3c"
 
 
 def test_boxes_scores_and_embeddings_come_back_bit_for_bit(store):
@@ -149,14 +167,15 @@ def test_a_snapshot_does_not_see_what_is_committed_after_it_began(store):
 
 
 def test_a_changed_byte_of_an_embedding_is_noticed_and_named(tmp_path):
-    store = Store(tmp_path / "gallery.sqlite3")
+    path = tmp_path / "gallery.sqlite3"
+    store = Store(path)
     found = people(3)
     add(store, "a", found)
     store.close()
-    content = bytearray(store.path.read_bytes())
+    content = bytearray(path.read_bytes())
     content[content.index(found.embeddings[1].tobytes()) + 5] ^= 1
-    store.path.write_bytes(content)
-    store = Store(store.path)
+    path.write_bytes(content)
+    store = Store(path)
 
     with store.read() as snapshot, pytest.raises(GalleryDamagedError, match="det_"):
         list(snapshot.all_people())
@@ -165,16 +184,17 @@ def test_a_changed_byte_of_an_embedding_is_noticed_and_named(tmp_path):
 
 
 def test_a_cut_off_database_is_refused(tmp_path):
-    store = Store(tmp_path / "gallery.sqlite3")
+    path = tmp_path / "gallery.sqlite3"
+    store = Store(path)
     for name in "abcdefgh":
         add(store, name, people(9))
     store.close()
-    content = store.path.read_bytes()
+    content = path.read_bytes()
 
     for length in np.linspace(1, len(content) - 1, 20).astype(int).tolist():
-        store.path.write_bytes(content[:length])
+        path.write_bytes(content[:length])
         with pytest.raises(GalleryDamagedError, match=r"gallery\.sqlite3 is damaged"):
-            Store(store.path)
+            Store(path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
@@ -185,6 +205,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         Store(path)
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_said_to_be_full_and_writing_goes_on_once_it_is_not(store):
     with store._writer.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()

@@ -1,6 +1,7 @@
 // The service: requests, problems, the key of this tab, pictures that need it.
 
 const KEY = "person-search-key";
+const MOMENT_MS = 80;
 
 /** Tells "unauthenticated", "unreachable" and "reachable". */
 export const session = new EventTarget();
@@ -151,6 +152,14 @@ export async function followJob(id, onjob, signal) {
 class Pictures {
   constructor(most, atOnce) {
     Object.assign(this, { most, atOnce, kept: new Map(), waiting: [], running: 0 });
+  }
+
+  /** The same after a moment, so that what is only scrolled past is not asked for. */
+  showSoon(image, path) {
+    if (this.kept.has(path)) return this.show(image, path);
+    let stop = () => {};
+    const timer = setTimeout(() => { stop = this.show(image, path); }, MOMENT_MS);
+    return () => { clearTimeout(timer); stop(); };
   }
 
   /** Show a picture in an image as soon as it is here; the returned function says: no more. */

@@ -316,7 +316,7 @@ function sceneList(place, { filters, signal, onopen, isSelected, isSelecting, on
       return tile;
     }
     const image = el("img", { alt: "" });
-    tile.stop = thumbnails.show(image, thumbnail(scene.id));
+    tile.stop = thumbnails.showSoon(image, thumbnail(scene.id));
     const selecting = isSelecting();
     const open = el("button", {
       type: "button", class: "tile-open", tabindex: index === focused ? "0" : "-1",

@@ -183,12 +183,6 @@ export function searchView(root, values, { signal }) {
     const told = source.problem ? null : !ready ? "Looking for people …"
       : source.people.length ? `${plural(source.people.length, "person", "people")} found. Choose one, or draw a box.`
         : "Nobody was found here. Draw a box around the person, or take the whole picture.";
-    const touch = button("Draw a box", (event) => {
-      if (event.detail === 0 || !matchMedia("(pointer: coarse)").matches) { stage.drawByKeys(); return; }
-      const on = touch.getAttribute("aria-pressed") !== "true";
-      touch.setAttribute("aria-pressed", String(on));
-      stage.setTouchDrawing(on);
-    }, { disabled: !ready, "aria-pressed": "false" });
     if (source.file) {
       const draw = () => {
         stage.show(source.url, source.width || stage.image.naturalWidth, source.height || stage.image.naturalHeight);
@@ -208,7 +202,7 @@ export function searchView(root, values, { signal }) {
         button("Another picture", () => { if (state.source?.url) giveBack(state.source); state.source = null; showPicker(); }, { class: "small" })),
       source.problem ? problemBox(source.problem, { retry: source.problem.retryable && (() => openFile(source.file)) }) : stage.node,
       told && el("p", { class: ready ? "hint" : "hint busy" }, told),
-      ready && el("div", { class: "row" }, touch,
+      ready && el("div", { class: "row" }, stage.drawButton(),
         button("Take the whole picture", () => choose({ ...queryBase(source), crop: true }))));
   }
 

@@ -71,8 +71,15 @@ export class Stage {
     this.drawn.focus();
   }
 
-  /** With fingers, drawing is switched on, for otherwise they scroll. */
-  setTouchDrawing(on) { this.node.classList.toggle("drawing", on); }
+  /** A button to draw without a mouse: fingers, which scroll otherwise, then draw; keys move a box. */
+  drawButton() {
+    const made = button("Draw a box", (event) => {
+      if (event.detail === 0 || !matchMedia("(pointer: coarse)").matches) { this.drawByKeys(); return; }
+      const on = this.node.classList.toggle("drawing");
+      made.setAttribute("aria-pressed", String(on));
+    }, { "aria-pressed": "false" });
+    return made;
+  }
 
   #clearDrawn() {
     this.drawn?.remove();

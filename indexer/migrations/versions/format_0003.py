@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from indexer.columns import WHOLE
+
 revision = "0003"
 down_revision = "0002"
 
@@ -12,10 +14,10 @@ def upgrade() -> None:
         "labels",
         sa.Column("detection", sa.String, primary_key=True),
         sa.Column(
-            "scene", sa.Integer, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
+            "scene", WHOLE, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
         ),
         sa.Column("label", sa.String, nullable=False),
-        sa.Column("at", sa.Integer, nullable=False),
+        sa.Column("at", WHOLE, nullable=False),
     )
     op.create_index("labels_by_scene", "labels", ["scene"])
     op.create_table(
@@ -23,7 +25,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String, primary_key=True),
         sa.Column("model_fingerprint", sa.String, nullable=False),
         sa.Column("labels_sha256", sa.String, nullable=False),
-        sa.Column("created_at", sa.Integer, nullable=False),
+        sa.Column("created_at", WHOLE, nullable=False),
         sa.Column("content", sa.String, nullable=False),
     )
     op.create_index("calibrations_by_model", "calibrations", ["model_fingerprint", "id"])

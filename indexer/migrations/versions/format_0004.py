@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from indexer.columns import WHOLE
+
 revision = "0004"
 down_revision = "0003"
 
@@ -10,8 +12,8 @@ down_revision = "0003"
 def upgrade() -> None:
     op.create_table(
         "audit",
-        sa.Column("number", sa.Integer, primary_key=True),
-        sa.Column("at", sa.Integer, nullable=False),
+        sa.Column("number", WHOLE, primary_key=True),
+        sa.Column("at", WHOLE, nullable=False),
         sa.Column("key", sa.String),
         sa.Column("action", sa.String, nullable=False),
         sa.Column("subject", sa.String),
@@ -22,8 +24,8 @@ def upgrade() -> None:
     op.create_table(
         "erasures",
         sa.Column("id", sa.String, primary_key=True),
-        sa.Column("accepted_at", sa.Integer, nullable=False),
-        sa.Column("completed_at", sa.Integer),
+        sa.Column("accepted_at", WHOLE, nullable=False),
+        sa.Column("completed_at", WHOLE),
         sa.Column("key", sa.String),
         sa.Column("pending", sa.String),
         sa.Column("receipt", sa.String, nullable=False),

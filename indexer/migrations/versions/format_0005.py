@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from indexer.columns import WHOLE
 from indexer.ids import new_id
 
 revision = "0005"
@@ -12,15 +13,15 @@ down_revision = "0004"
 def upgrade() -> None:
     op.create_table(
         "generations",
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", WHOLE, primary_key=True),
         sa.Column("id", sa.String, nullable=False, unique=True),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("model_name", sa.String, nullable=False),
         sa.Column("model_fingerprint", sa.String, nullable=False, unique=True),
-        sa.Column("embedding_dim", sa.Integer, nullable=False),
+        sa.Column("embedding_dim", WHOLE, nullable=False),
         sa.Column("model_path", sa.String),
-        sa.Column("created_at", sa.Integer, nullable=False),
-        sa.Column("activated_at", sa.Integer),
+        sa.Column("created_at", WHOLE, nullable=False),
+        sa.Column("activated_at", WHOLE),
         sqlite_autoincrement=True,
     )
     op.execute(
@@ -30,25 +31,62 @@ def upgrade() -> None:
         ).bindparams(id=new_id("gen_"))
     )
     op.drop_table("gallery")
+    if op.get_bind().dialect.name == "sqlite":
+        _write_detections_anew()
+    else:
+        _widen_detections()
+    op.create_table(
+        "scene_generations",
+        sa.Column(
+            "generation",
+            WHOLE,
+            sa.ForeignKey("generations.number", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        sa.Column(
+            "scene",
+            WHOLE,
+            sa.ForeignKey("scenes.number", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+    )
+    op.create_index("scene_generations_by_scene", "scene_generations", ["scene"])
+    op.execute("INSERT INTO scene_generations SELECT 1, number FROM scenes")
+    op.create_table(
+        "suppressed",
+        sa.Column("number", WHOLE, primary_key=True),
+        sa.Column(
+            "scene", WHOLE, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
+        ),
+        sa.Column("x1", sa.Float, nullable=False),
+        sa.Column("y1", sa.Float, nullable=False),
+        sa.Column("x2", sa.Float, nullable=False),
+        sa.Column("y2", sa.Float, nullable=False),
+    )
+    op.create_index("suppressed_by_scene", "suppressed", ["scene"])
+
+
+def _write_detections_anew() -> None:
+    """SQLite cannot take away that an id is unique."""
     op.create_table(
         "detections_new",
-        sa.Column("row", sa.Integer, primary_key=True),
+        sa.Column("row", WHOLE, primary_key=True),
         sa.Column("id", sa.String, nullable=False),
         sa.Column(
             "generation",
-            sa.Integer,
+            WHOLE,
             sa.ForeignKey("generations.number", ondelete="CASCADE"),
             nullable=False,
         ),
         sa.Column(
-            "scene", sa.Integer, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
+            "scene", WHOLE, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
         ),
         sa.Column("x1", sa.Float, nullable=False),
         sa.Column("y1", sa.Float, nullable=False),
         sa.Column("x2", sa.Float, nullable=False),
         sa.Column("y2", sa.Float, nullable=False),
         sa.Column("score", sa.Float, nullable=False),
-        sa.Column("checksum", sa.Integer, nullable=False),
+        sa.Column("checksum", WHOLE, nullable=False),
         sa.UniqueConstraint("id", "generation"),
         sqlite_autoincrement=True,
     )
@@ -63,32 +101,15 @@ def upgrade() -> None:
     op.drop_table("detections")
     op.rename_table("detections_new", "detections")
     op.create_index("detections_by_scene", "detections", ["scene"])
-    op.create_table(
-        "scene_generations",
-        sa.Column(
-            "generation",
-            sa.Integer,
-            sa.ForeignKey("generations.number", ondelete="CASCADE"),
-            primary_key=True,
-        ),
-        sa.Column(
-            "scene",
-            sa.Integer,
-            sa.ForeignKey("scenes.number", ondelete="CASCADE"),
-            primary_key=True,
-        ),
+
+
+def _widen_detections() -> None:
+    of_the_first = sa.text("1")
+    generation = sa.Column("generation", WHOLE, nullable=False, server_default=of_the_first)
+    op.add_column("detections", generation)
+    op.alter_column("detections", "generation", server_default=None)
+    op.create_foreign_key(
+        None, "detections", "generations", ["generation"], ["number"], ondelete="CASCADE"
     )
-    op.create_index("scene_generations_by_scene", "scene_generations", ["scene"])
-    op.execute("INSERT INTO scene_generations SELECT 1, number FROM scenes")
-    op.create_table(
-        "suppressed",
-        sa.Column("number", sa.Integer, primary_key=True),
-        sa.Column(
-            "scene", sa.Integer, sa.ForeignKey("scenes.number", ondelete="CASCADE"), nullable=False
-        ),
-        sa.Column("x1", sa.Float, nullable=False),
-        sa.Column("y1", sa.Float, nullable=False),
-        sa.Column("x2", sa.Float, nullable=False),
-        sa.Column("y2", sa.Float, nullable=False),
-    )
-    op.create_index("suppressed_by_scene", "suppressed", ["scene"])
+    op.drop_constraint("detections_id_key", "detections", type_="unique")
+    op.create_unique_constraint(None, "detections", ["id", "generation"])

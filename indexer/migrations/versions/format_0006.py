@@ -6,6 +6,8 @@ import zlib
 import sqlalchemy as sa
 from alembic import op
 
+from indexer.columns import WHOLE
+
 revision = "0006"
 down_revision = "0005"
 SUMMED = (
@@ -15,7 +17,7 @@ SUMMED = (
 
 
 def upgrade() -> None:
-    op.add_column("scenes", sa.Column("checksum", sa.Integer))
+    op.add_column("scenes", sa.Column("checksum", WHOLE))
     connection = op.get_bind()
     tags: dict[int, list[str]] = {}
     ordered = "SELECT scene, tag FROM scene_tags ORDER BY scene, position"

@@ -1,0 +1,231 @@
+"""A gallery with its vectors in a real Milvus answers as it does with them in memory."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from indexer import milvus_index
+from indexer.engines import MilvusServer
+from indexer.errors import DatabaseUnavailableError, GalleryError
+from indexer.records import SceneFilter
+from indexer.tests.scenery import (
+    DIM,
+    OtherDetector,
+    model_of,
+    new_scene,
+    open_gallery,
+    people,
+    person,
+    unit,
+)
+
+pytestmark = pytest.mark.slow
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+FILTERS = [
+    SceneFilter(),
+    SceneFilter(camera_in=("camera 1", 'it\'s "one"')),
+    SceneFilter(camera_not_in=("camera 1", "camera 2")),
+    SceneFilter(captured_from=DAY + timedelta(hours=3), captured_to=DAY + timedelta(hours=9)),
+    SceneFilter(captured_to=DAY + timedelta(hours=2)),
+    SceneFilter(tags_all=("a", "b"), tags_none=("früh",)),
+    SceneFilter(tags_any=("b", "früh")),
+    SceneFilter(external_id="scene 7"),
+    SceneFilter(camera_in=("nowhere",)),
+]
+
+
+@pytest.fixture
+def outside(milvus):
+    """Options of a gallery with its vectors in Milvus."""
+    return {"engine": "milvus-flat", "milvus": MilvusServer(milvus)}
+
+
+def some_scene(number):
+    about = {"external_id": f"scene {number}", "tags": ("a", "b", "früh")[: number % 4]}
+    if number % 5:
+        about["camera_id"] = (None, "camera 1", "camera 2", 'it\'s "one"', "4")[number % 5]
+    if number % 7:
+        about["captured_at"] = DAY + timedelta(minutes=number)
+    return new_scene(f"scene {number}", **about)
+
+
+def answers(gallery, count=6):
+    queries = unit(np.random.default_rng(9).standard_normal((count, DIM), np.float32))
+    return [
+        [
+            (hit.detection.id, hit.score)
+            for hit in gallery.search(query, k=k, filter=filter, **options)
+        ]
+        for query in queries
+        for filter in FILTERS
+        for k, options in (
+            (10, {}),
+            (50, {"group_by": "image", "min_detection_score": 0.3}),
+        )
+    ]
+
+
+def test_a_thousand_scenes_give_the_same_answers_through_deletions_and_additions(tmp_path, outside):
+    with open_gallery(tmp_path) as gallery:
+        for number in range(1000):
+            gallery.add(some_scene(number), people(3, seed=number))
+        inside = answers(gallery)
+    chance = np.random.default_rng(3)
+    with open_gallery(tmp_path, **outside) as gallery:
+        compared = [(inside, answers(gallery))]
+        scenes = gallery.scenes(limit=2000).scenes
+        some = [scenes[place] for place in chance.permutation(1000)]
+        for scene in some[:40]:
+            gallery.remove(scene.id)
+        for scene in some[:20]:
+            number = int(scene.external_id.removeprefix("scene "))
+            gallery.add(some_scene(number), people(4, seed=5000 + number))
+        for scene in some[40:60]:
+            gallery.remove_detection(scene.detections[0].id)
+        for scene in some[60:80]:
+            gallery.patch(scene.id, {"camera_id": "camera 1", "tags": ["b"], "captured_at": None})
+        there = answers(gallery)
+        stats = gallery.stats()
+        assert stats.index_change == stats.last_change
+        assert len(gallery._live) == stats.detections
+    with open_gallery(tmp_path) as gallery:
+        compared.append((answers(gallery), there))
+
+    pairs = [pair for one, other in compared for pair in zip(one, other, strict=True)]
+    differences = [
+        abs(a[1] - b[1]) for one, other in pairs for a, b in zip(one, other, strict=True)
+    ]
+    assert [[id for id, _ in one] for one, _ in pairs] == [
+        [id for id, _ in two] for _, two in pairs
+    ]
+    assert max(differences) <= 1e-5
+    print(  # noqa: T201
+        f"1,000 scenes: {len(pairs)} searches, the same ids in the same order, "
+        f"largest difference of scores {max(differences):.1e}"
+    )
+    assert len(differences) > 1000
+
+
+def test_what_one_process_adds_another_finds_and_what_it_removes_it_never_does(
+    tmp_path, outside, postgres
+):
+    """The processes are two Galleries, as two processes have them."""
+    stale = []
+
+    def act(one, other, seed):
+        for number in range(12):
+            scene = one.add(
+                new_scene(f"{seed} {number}"), people(2, seed=1000 * seed + number)
+            ).scene
+            query = one.embedding(scene.detections[0].id)
+            found = {hit.scene.id for hit in other.search(query, k=200)}
+            if scene.id not in found:
+                stale.append((scene.id, "is not found"))
+            if number % 2:
+                one.remove(scene.id)
+                if scene.id in {hit.scene.id for hit in other.search(query, k=200)}:
+                    stale.append((scene.id, "is found again"))
+
+    with open_gallery(tmp_path, **outside) as one, open_gallery(tmp_path, **outside) as other:
+        threads = [
+            threading.Thread(target=act, args=args)
+            for args in ((one, other, 1), (other, one, 2), (one, one, 3))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert stale == []
+        assert len(one._live) == len(other._live) == one.stats().detections == 36
+
+
+def test_quick_searches_some_time_after_the_last_change_find_the_same(
+    tmp_path, outside, monkeypatch
+):
+    with open_gallery(tmp_path, **outside) as gallery:
+        for number in range(30):
+            gallery.add(some_scene(number), people(3, seed=number))
+        gallery.remove(gallery.scenes(limit=1).scenes[0].id)
+        waited = answers(gallery, 2)
+        time.sleep(6)  # Bounded shows what is older than 5 s
+        monkeypatch.setattr(milvus_index, "STRONG_S", 0)
+        assert answers(gallery, 2) == waited
+
+
+def test_a_change_that_did_not_reach_milvus_reaches_it_before_the_next_search(
+    tmp_path, outside, monkeypatch
+):
+    with open_gallery(tmp_path, **outside) as gallery:
+        scene = gallery.add(some_scene(1), people(2, seed=1)).scene
+        query = gallery.embedding(scene.detections[0].id)
+
+        def away(*_, **__):
+            raise DatabaseUnavailableError("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(milvus_index.MilvusIndex, "replace", away)
+            with pytest.raises(DatabaseUnavailableError):
+                gallery.add(some_scene(2), people(2, seed=1))
+            with pytest.raises(DatabaseUnavailableError):
+                gallery.search(query, k=4)
+
+        assert len(gallery.search(query, k=4)) == 4
+
+
+def test_a_collection_that_was_lost_is_filled_again(tmp_path, outside):
+    with open_gallery(tmp_path, **outside) as gallery:
+        for number in range(20):
+            gallery.add(some_scene(number), people(2, seed=number))
+        before = answers(gallery, 1)
+        gallery._live._client.drop_collection(gallery._live._name)
+
+    with open_gallery(tmp_path, **outside) as gallery:
+        assert answers(gallery, 1) == before
+        gallery.rebuild()
+        assert answers(gallery, 1) == before
+
+
+def test_another_model_answers_from_a_collection_of_its_own(tmp_path, outside):
+    with open_gallery(tmp_path, **outside) as gallery:
+        scenes = [gallery.add(some_scene(n), people(2, seed=n)).scene for n in range(10)]
+        old = gallery.view().generation
+        new = gallery.begin_generation(model_of(OtherDetector))
+        for number, scene in enumerate(scenes):
+            gallery.add_people(
+                new.id, scene.id, person(people(1, dim=24, seed=number).embeddings[0])
+            )
+        assert gallery.activate(new.id)
+        query = people(1, dim=24, seed=4).embeddings[0]
+        assert gallery.search(query, k=1)[0].scene.id == scenes[4].id
+        gallery.remove(scenes[4].id)
+        assert gallery.search(query, k=1)[0].scene.id != scenes[4].id
+        gallery.delete_generation(old.id)
+        names = gallery._live._client.list_collections()
+        assert [name for name in names if old.id in name] == []
+
+
+def test_hnsw_finds_nearly_all_of_the_nearest(tmp_path, outside):
+    with open_gallery(tmp_path) as gallery:
+        for number in range(300):
+            gallery.add(some_scene(number), people(3, seed=number))
+        exact = answers(gallery)
+    with open_gallery(tmp_path, **{**outside, "engine": "milvus-hnsw"}) as gallery:
+        assert not gallery.exact
+        found = answers(gallery)
+    both = [(set(one), set(other)) for one, other in zip(exact, found, strict=True)]
+    assert sum(len(a & b) for a, b in both) >= 0.98 * sum(len(a) for a, _ in both)
+
+
+def test_without_a_milvus_a_gallery_is_refused_with_its_address(tmp_path):
+    pytest.importorskip("pymilvus")
+    nowhere = MilvusServer("http://127.0.0.1:9")
+    with pytest.raises(GalleryError, match=r"127\.0\.0\.1:9"):
+        open_gallery(tmp_path, engine="milvus-flat", milvus=nowhere)
+    with pytest.raises(GalleryError, match="address"):
+        open_gallery(tmp_path, engine="milvus-flat", milvus=None)
+    open_gallery(tmp_path, engine="exact").close()  # a refusal leaves no lock behind
