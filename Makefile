@@ -58,7 +58,7 @@ lock: .venv/develop
 	echo hatchling | $(LOCK) - -o $(LOCKS)/build.txt
 	$(LOCK) pyproject.toml --extra cpu -o $(LOCKS)/cpu.txt
 	$(LOCK) pyproject.toml --extra gpu -o $(LOCKS)/gpu.txt
-	$(LOCK) pyproject.toml --extra cpu --extra ray -o $(LOCKS)/scale.txt
+	$(LOCK) pyproject.toml --extra cpu --extra ray --extra scale -o $(LOCKS)/scale.txt
 	$(LOCK) pyproject.toml --extra cpu --extra train -o $(LOCKS)/train.txt
 
 image:

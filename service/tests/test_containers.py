@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "cpu": ["cpu"],
     "gpu": ["gpu"],
-    "scale": ["cpu", "ray"],
+    "scale": ["cpu", "ray", "scale"],
     "train": ["cpu", "train"],
 }
 PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[.*\])?==(\S+)", re.MULTILINE)

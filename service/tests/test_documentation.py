@@ -1,4 +1,4 @@
-"""README.md names what there is."""
+"""The pages that explain name what there is."""
 
 import re
 from pathlib import Path
@@ -14,19 +14,22 @@ from service.train.presets import PRESETS
 ROOT = Path(__file__).parent.parent.parent
 
 
+PAGES = ("README.md", "service/README.md", "indexer/README.md")
+
+
 @pytest.fixture(scope="module")
-def readme():
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def explained():
+    return "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_every_setting_is_in_the_readme(readme, name):
-    assert f"PERSON_SEARCH_{name.upper()}" in readme
+def test_every_setting_is_explained(explained, name):
+    assert f"PERSON_SEARCH_{name.upper()}" in explained
 
 
 @pytest.mark.parametrize("path", sorted(create_app(Settings()).openapi()["paths"]))
-def test_every_route_is_in_the_readme(readme, path):
-    assert path in readme
+def test_every_route_is_explained(explained, path):
+    assert path in explained
 
 
 @pytest.mark.parametrize(
@@ -41,13 +44,13 @@ def test_every_route_is_in_the_readme(readme, path):
         "make demo",
     ],
 )
-def test_every_command_is_in_the_readme(readme, command):
-    assert command in readme
+def test_every_command_is_explained(explained, command):
+    assert command in explained
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_of_the_indexer_is_in_the_readme(readme, command):
-    lines = [line for line in readme.splitlines() if "python -m indexer" in line]
+def test_every_command_of_the_indexer_is_explained(explained, command):
+    lines = [line for line in explained.splitlines() if "python -m indexer" in line]
     assert any(command in line for line in lines)
 
 
