@@ -1229,11 +1229,12 @@ class Gallery:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One change at a time, on an index that is not behind."""
-        with self._writing, self._store.changing():
+        with self._writing:
             if self._closed:
                 raise GalleryError(f"the gallery {self._directory} is closed")
-            self._refresh()
-            yield
+            with self._store.changing():
+                self._refresh()
+                yield
 
     def _delete(self, scene_id: str) -> tuple[str, NDArray[np.int64], int]:
         """Delete from the database only: the original's SHA-256, the rows, the change's number."""

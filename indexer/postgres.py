@@ -56,6 +56,7 @@ class Postgres:
         except ArgumentError:
             raise GalleryError("the database URL cannot be read") from None
         self.name = parsed.set(drivername="postgresql").render_as_string(hide_password=True)
+        self._closed = False
         self._held = threading.local()  # .connection: that holds K_CHANGE; .depth
         self.reader = _connect(parsed, "REPEATABLE READ", read_only=True, at_once=12)
         # Each statement sees what was committed before it, so what follows a lock is up to date.
@@ -173,6 +174,7 @@ class Postgres:
             return int(size.scalar() or 0)
 
     def close(self) -> None:
+        self._closed = True  # else a pool that was disposed of would connect again
         self.reader.dispose()
         self.writer.dispose()
 
@@ -187,6 +189,8 @@ class Postgres:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """PostgreSQL's failures as ours."""
+        if self._closed:
+            raise GalleryError(f"{self.name} is closed")
         try:
             yield
         except PoolTimeoutError as error:
