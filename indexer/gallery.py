@@ -52,10 +52,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer import audit, erasures, generations
+from indexer.answering import Answering
 from indexer.audit import AuditEntry, acting_as
+from indexer.changes import Changes
 from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
-from indexer.engines import OUTSIDE, MilvusServer, check_engine
+from indexer.engines import MilvusServer, check_engine
 from indexer.erasures import Erasure, Pending
 from indexer.errors import (
     CalibrationNotFoundError,
@@ -76,14 +78,16 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.job_store import JobStore
-from indexer.live_index import LiveIndex, PeopleIndex
+from indexer.live_index import PeopleIndex
 from indexer.locks import DirectoryLock
 from indexer.object_originals import ObjectOriginals
 from indexer.objects import Objects
+from indexer.opening import check_originals, model_in, settle_model, sweep, usable
 from indexer.originals import Originals, sync_directory
 from indexer.overview import Overview, overview
 from indexer.ranking import GroupBy, lowest_needed, ranked
 from indexer.records import (
+    EVERY_SCENE,
     AddResult,
     Compaction,
     Crowd,
@@ -119,9 +123,8 @@ from models.detections import Detections
 from models.evaluation.calibration import calibrate
 
 if TYPE_CHECKING:
-    from indexer.milvus_index import MilvusIndex
+    pass
 
-EVERY_SCENE = SceneFilter()
 KEPT_CALIBRATIONS = 100
 ERASED_AT_ONCE = 100  # scenes or detections in one transaction of an erasure
 EXPIRED_AT_ONCE = 500
@@ -170,49 +173,39 @@ class Gallery:
         milvus: MilvusServer | None = None,
     ) -> None:
         check_engine(engine, milvus)
-        self._directory = directory
         self.snapshots = snapshots or directory / SNAPSHOTS
+        self._directory = directory
         self._engine = engine
-        self._milvus = milvus
-        self._on_step = on_step
-        self._writing = threading.RLock()
         self._keeping = threading.Lock()  # one of snapshot, erasure, compaction at a time
-        self._catching = threading.RLock()  # held by who brings the index up to a change
-        self._closed = False
         self._calibration: StoredCalibration | None = None
-        self._lock: DirectoryLock | None = None
-        with _usable(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if database is None:
-                self._lock = DirectoryLock(directory)
-        try:
-            with _usable(directory):
+        with ExitStack() as opened:
+            with usable(directory):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if database is None:
+                    opened.callback(DirectoryLock(directory).release)
                     finish_restore(directory)
                 sweep_snapshots(self.snapshots)
-            self._reserve = Reserve(directory / "reserve", kept=database is None)
-            with _usable(directory):
+            reserve = Reserve(directory / "reserve", kept=database is None)
+            with usable(directory):
                 self._originals = open_originals(directory, originals)
             self._store = Store(database or directory / DATABASE)
-        except BaseException:
-            self._release()
-            raise
-        self.jobs = JobStore(self._store)
-        self.replies = ReplyStore(self._store)
-        try:
+            opened.callback(self._store.close)
+            self.jobs = JobStore(self._store)
+            self.replies = ReplyStore(self._store)
             with self._store.changing():
-                self._settle_model(model, any_model=any_model)
+                settle_model(directory, self._store, self._originals, model, any_model=any_model)
                 sync_directory(directory)
                 if originals is None:  # else sweep_originals does so: a listing takes its time
-                    self._sweep()
-                self._check_originals()
-            self._view = self._load_view()
-            self._stale = False
-            self._refill()
+                    sweep(directory, self._store, self._originals)
+                check_originals(directory, self._store, self._originals)
+            self._answering = Answering(directory, engine, self._store, milvus)
+            opened.callback(self._answering.close)
+            self._changes = Changes(
+                directory, self._store, self._originals, reserve, self._answering, on_step
+            )
+            self._changes.refill()
             self.finish_erasures()
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     @classmethod
     def open_(
@@ -284,7 +277,7 @@ class Gallery:
         Raises:
             GalleryError: when there is none.
         """
-        there = has_gallery(directory) if database is None else _model_in(database)
+        there = has_gallery(directory) if database is None else model_in(database)
         if not there:
             raise GalleryError(f"there is no gallery in {directory}")
         return cls(
@@ -300,13 +293,9 @@ class Gallery:
 
     def close(self) -> None:
         """Release the directory. Waits for a change in progress; searches must have ended."""
-        with self._writing:
-            if not self._closed:
-                self._closed = True
-                if hasattr(self, "_view"):  # else it was never opened whole
-                    self._live.close()
-                self._store.close()
-                self._release()
+        with self._answering.writing:
+            self._changes.closed = True
+            self._opened.close()  # a second time that does nothing
 
     def __enter__(self) -> Self:
         return self
@@ -321,12 +310,13 @@ class Gallery:
 
     @property
     def model(self) -> GalleryModel:
-        return self._view.generation.model
+        return self._answering.generation.model
 
     def view(self) -> View:
         """The generation that answers now. One search uses one view for all that it does."""
-        self._refresh()
-        return self._view
+        self._answering.refresh()
+        live = self._answering.live
+        return View(live.generation, live)
 
     @property
     def shared(self) -> bool:
@@ -340,7 +330,7 @@ class Gallery:
 
     def changing(self) -> AbstractContextManager[None]:
         """A time in which nobody else changes it; the thread that is in one may."""
-        return self._changing()
+        return self._changes.changing()
 
     # Changing
 
@@ -375,18 +365,18 @@ class Gallery:
         """
         placed = self._store.shared and self.find(scene.sha256) is None
         if placed:  # it takes long, and others wait for who changes
-            self._originals.put(scene.sha256, scene.content, self._on_step)
-        with self._changing(), self._unless_stored(scene.sha256, placed=placed):
-            seen_by = view or self._view
-            people = self._by_number({seen_by.generation.id: detections, **further})
+            self._originals.put(scene.sha256, scene.content, self._changes.on_step)
+        with self._changes.changing(), self._unless_stored(scene.sha256, placed=placed):
+            seen_by = view.generation if view else self._answering.generation
+            people = self._by_number({seen_by.id: detections, **further})
             stored = self.find(scene.sha256)
             if stored is not None:
                 return AddResult(stored, created=False)
-            self._reserve.fill()
+            self._changes.reserve.fill()
             with self._unless_stored(scene.sha256, placed=True):
                 if not (placed and self._originals.has(scene.sha256)):
-                    self._originals.put(scene.sha256, scene.content, self._on_step)
-                self._on_step("placed")
+                    self._originals.put(scene.sha256, scene.content, self._changes.on_step)
+                self._changes.on_step("placed")
                 with self._store.write() as change:
                     id, _, added = change.add(scene, people)
                     number_of_change = change.last_change()
@@ -394,11 +384,13 @@ class Gallery:
                         stored = change.scene(id=id)
                         assert stored is not None
                         keep_reply(change.connection, reply(stored))
-                    self._on_step("inserted")
-                self._on_step("committed")
-            people_added = added[self._view.generation.number]
-            self._follow(number_of_change, lambda: self._live.add(people_added, number_of_change))
-            self._on_step("indexed")
+                    self._changes.on_step("inserted")
+                self._changes.on_step("committed")
+            people_added = added[self._answering.generation.number]
+            self._answering.follow(
+                number_of_change, lambda: self._live.add(people_added, number_of_change)
+            )
+            self._changes.on_step("indexed")
             return AddResult(self.get(id), created=True)
 
     def patch(self, scene_id: str, changes: Mapping[str, object]) -> StoredScene:
@@ -408,12 +400,12 @@ class Gallery:
             SceneNotFoundError, ExternalIdConflictError, StorageFullError: then nothing was changed.
             ValueError: when a key is none of these, or a value has the wrong type.
         """
-        with self._changing():
+        with self._changes.changing():
             with self._store.write() as change:
                 if not change.patch(scene_id, changes):
                     raise _no_scene(scene_id)
                 number_of_change = change.last_change()
-            self._follow(number_of_change)
+            self._answering.follow(number_of_change)
             return self.get(scene_id)
 
     def remove(self, scene_id: str) -> None:
@@ -422,14 +414,16 @@ class Gallery:
         Raises:
             SceneNotFoundError: when there is none.
         """
-        with self._changing():
-            sha256, rows, number_of_change = self._deleting(lambda: self._delete(scene_id))
-            self._on_step("committed")
-            self._follow(number_of_change, lambda: self._live.remove(rows, number_of_change))
-            self._on_step("unindexed")
-            self._erase_original(sha256)
-            self._on_step("erased")
-            self._refill()
+        with self._changes.changing():
+            sha256, rows, number_of_change = self._changes.deleting(lambda: self._delete(scene_id))
+            self._changes.on_step("committed")
+            self._answering.follow(
+                number_of_change, lambda: self._live.remove(rows, number_of_change)
+            )
+            self._changes.on_step("unindexed")
+            self._changes.erase_original(sha256)
+            self._changes.on_step("erased")
+            self._changes.refill()
 
     def remove_detection(self, detection_id: str) -> None:
         """Remove one person from a scene, which stays; no other model brings them back.
@@ -438,11 +432,15 @@ class Gallery:
             DetectionNotFoundError: when there is none.
             DetectionGoneError: when only another generation has it.
         """
-        with self._changing():
+        with self._changes.changing():
             self.detection(detection_id)
-            rows, number_of_change = self._deleting(lambda: self._delete_detection(detection_id))
-            self._follow(number_of_change, lambda: self._live.remove(rows, number_of_change))
-            self._refill()
+            rows, number_of_change = self._changes.deleting(
+                lambda: self._delete_detection(detection_id)
+            )
+            self._answering.follow(
+                number_of_change, lambda: self._live.remove(rows, number_of_change)
+            )
+            self._changes.refill()
 
     def label(self, detection_id: str, label: str) -> StoredDetection:
         """Say who a detection is, instead of what was said before. No ranking heeds it.
@@ -451,12 +449,12 @@ class Gallery:
             DetectionNotFoundError: when there is none.
             StorageFullError: then nothing was changed.
         """
-        with self._changing():
+        with self._changes.changing():
             with self._store.write() as change:
                 if not change.set_label(detection_id, label):
                     raise _no_detection(detection_id)
                 number_of_change = change.last_change()
-            self._follow(number_of_change)
+            self._answering.follow(number_of_change)
             return self.detection(detection_id)
 
     def remove_label(self, detection_id: str) -> None:
@@ -465,10 +463,10 @@ class Gallery:
         Raises:
             DetectionNotFoundError, LabelNotFoundError: when there is none.
         """
-        with self._changing():
+        with self._changes.changing():
             self.detection(detection_id)
-            self._follow(self._deleting(lambda: self._delete_label(detection_id)))
-            self._refill()
+            self._answering.follow(self._changes.deleting(lambda: self._delete_label(detection_id)))
+            self._changes.refill()
 
     def rebuild(self) -> None:
         """Fill a new index from the database, checking every row; searches and changes go on.
@@ -478,20 +476,7 @@ class Gallery:
         """
         with self._store.read() as snapshot:
             snapshot.check_scenes()
-        generation = self._view.generation
-        if self._engine in OUTSIDE:
-            index = self._outside(generation)
-            with index.alone():
-                with self._store.read() as snapshot:
-                    index.look(snapshot)
-                index.rebuild()
-            return
-        fresh = self._load(generation)
-        with self._writing, self._catching:
-            self._refresh()
-            if generation.number == self._view.generation.number:  # else nobody needs it
-                self._catch_up(fresh, self._live.rows())
-                self._view = View(generation, fresh)
+        self._answering.rebuild()
 
     # Generations
 
@@ -520,7 +505,7 @@ class Gallery:
             GenerationActiveError: it is the one that answers.
             GenerationBuildingError: another one is being built.
         """
-        with self._changing(), self._store.write() as change:
+        with self._changes.changing(), self._store.write() as change:
             connection = change.connection
             found = generations.of_model(connection, model.fingerprint)
             if found is not None and found.state == "active":
@@ -546,8 +531,8 @@ class Gallery:
                 if found.state == "building":
                     generations.set_state(change.connection, found.number, "kept")
 
-        with self._changing():
-            self._deleting(keep)
+        with self._changes.changing():
+            self._changes.deleting(keep)
 
     def scenes_in(self, id: str) -> tuple[int, int]:
         """How many scenes a generation has, and how many there are.
@@ -587,16 +572,16 @@ class Gallery:
             GalleryMismatchError: when the embeddings have another length than the generation's.
             StorageFullError: when there is no space. Then nothing was stored.
         """
-        with self._changing():
-            self._reserve.fill()
+        with self._changes.changing():
+            self._changes.reserve.fill()
             with self._store.write() as change:
                 generation = generations.get(change.connection, id)
                 if generation.state == "active":
                     raise GenerationActiveError(f"the generation {id} answers already")
                 _check_length(detections, generation)
                 added = change.add_people(scene_id, generation.number, detections)
-                self._on_step("people inserted")
-            self._on_step("people committed")
+                self._changes.on_step("people inserted")
+            self._changes.on_step("people committed")
             return added is not None
 
     def activate(self, id: str) -> bool:
@@ -616,9 +601,9 @@ class Gallery:
         generation = self.generation(id)
         if generation.state == "active":
             return True
-        fresh = self._load(generation)
-        self._on_step("loaded")
-        with self._changing():
+        fresh = self._answering.load(generation)
+        self._changes.on_step("loaded")
+        with self._changes.changing():
             with self._store.read() as snapshot:
                 if generations.get(snapshot.connection, id).state == "active":
                     return True
@@ -626,24 +611,24 @@ class Gallery:
                     return False
             with self._store.read() as snapshot:
                 stored = snapshot.rows_of(generation.number)
-            self._catch_up(fresh, stored)
+            self._answering.catch_up(fresh, stored)
             if len(stored) != len(fresh):
                 raise GalleryDamagedError(
                     f"{id} has {len(stored)} people, and {len(fresh)} in its index"
                 )
-            self._on_step("checked")
-            before = self._view.generation
-            with self._catching, self._following():
+            self._changes.on_step("checked")
+            before = self._answering.generation
+            with self._answering.following():
                 with self._store.write() as change:
                     generations.activate(change.connection, generation.number)
                     change.note_change("generation_activated", id, before=before.id)
                     number_of_change = change.last_change()
                     generation = generations.get(change.connection, id)
-                    self._on_step("swapping")
-                self._on_step("swapped")
-                fresh.change = number_of_change
-                self._view = View(generation, fresh)
-            self._on_step("answering")
+                    self._changes.on_step("swapping")
+                self._changes.on_step("swapped")
+                fresh.generation, fresh.change = generation, number_of_change
+                self._answering.live = fresh
+            self._changes.on_step("answering")
         return True
 
     def delete_generation(self, id: str) -> None:
@@ -655,11 +640,8 @@ class Gallery:
         """
         generation = self.generation(id)
         self.note("generation_deleted", id)
-        if self._engine in OUTSIDE and generation.state != "active":
-            outside = self._outside(generation)
-            with self._store.read() as snapshot:
-                outside.look(snapshot)
-            outside.drop()
+        if generation.state != "active":
+            self._answering.drop(generation)
         gone = False
         while not gone:
 
@@ -676,8 +658,8 @@ class Gallery:
                         change.connection, found.number, FORGOTTEN_AT_ONCE
                     )
 
-            with self._changing():
-                gone = self._deleting(forget_some)
+            with self._changes.changing():
+                gone = self._changes.deleting(forget_some)
 
     # Keeping
 
@@ -701,18 +683,18 @@ class Gallery:
         id = id or new_snapshot_id()
         with self._keeping, ExitStack() as stack:
             self.note("snapshot_begun", id)
-            with self._changing():
+            with self._changes.changing():
                 self._originals.keep_back()
-                stack.callback(self._let_go)
+                stack.callback(self._changes.let_go)
                 stack.enter_context(self._store.keeping())
                 source = stack.enter_context(self._store.frozen())
-                self._on_step("frozen")
+                self._changes.on_step("frozen")
             manifest = write_snapshot(
                 into or self.snapshots,
                 id,
                 source,
                 self._originals.place,
-                on_step=self._on_step,
+                on_step=self._changes.on_step,
                 on_progress=on_progress,
             )
         self.note("snapshot_made", id, images=manifest.scenes, last_change=manifest.last_change)
@@ -746,11 +728,11 @@ class Gallery:
                     change.connection, scene_ids=scene_ids, detection_ids=detection_ids
                 )
 
-        with self._changing():
+        with self._changes.changing():
             if not agreed():
                 raise ErasureChangedError("what would be erased is not what the preview showed")
-            erasure = self._deleting(accept)
-        self._on_step("accepted")
+            erasure = self._changes.deleting(accept)
+        self._changes.on_step("accepted")
         return erasure
 
     def finish_erasure(
@@ -776,18 +758,18 @@ class Gallery:
             ids = [*pending.scenes, *pending.detections]
             with acting_as(erasure.by):
                 for start in range(0, len(ids), ERASED_AT_ONCE):
-                    with self._changing():
+                    with self._changes.changing():
                         self._erase_some(id, ids[start : start + ERASED_AT_ONCE])
                     on_progress(start, len(ids))
-                with self._changing():
+                with self._changes.changing():
                     self._forget(pending)
-                    self._on_step("compacted")
+                    self._changes.on_step("compacted")
                     with self._store.write() as change:
                         if erasures.pending(change.connection, id) is not None:
                             erasures.complete(change.connection, id)
                     self._store.empty_log()
-            self._refill()
-            self._on_step("completed")
+            self._changes.refill()
+            self._changes.on_step("completed")
             on_progress(len(ids), len(ids))
         return self.erasure(id)
 
@@ -812,13 +794,13 @@ class Gallery:
         """
         with self._keeping:
             before = self.index_state()
-            if self._engine not in OUTSIDE:  # Milvus does so by itself
+            if not self._live.outside:  # Milvus does so by itself
                 self.rebuild()
-            self._on_step("refilled")
+            self._changes.on_step("refilled")
             wasteful = self._is_wasteful(before)
             if wasteful:
                 self._store.vacuum()
-            self._on_step("vacuumed")
+            self._changes.on_step("vacuumed")
             after = self.index_state()
             compaction = Compaction(
                 gone=before.gone - after.gone,
@@ -844,7 +826,7 @@ class Gallery:
         """
         if isinstance(self._originals, ObjectOriginals):
             stored = self._originals.stored()
-            with self._changing():
+            with self._changes.changing():
                 with self._store.read() as snapshot:
                     wanted = snapshot.contents()
                 if not self._store.kept():
@@ -871,7 +853,7 @@ class Gallery:
                 for id in found:
                     if stop():
                         return removed
-                    with self._changing():
+                    with self._changes.changing():
                         # Its camera or time may have been changed meanwhile.
                         with self._store.read() as snapshot:
                             still = is_expired(snapshot.connection, days, at, id)
@@ -884,11 +866,7 @@ class Gallery:
     def note(self, action: str, subject: str | None, **details: object) -> None:
         """Enter something into the audit trail that changes nothing else."""
 
-        def enter() -> None:
-            with self._store.write() as change:
-                audit.record(change.connection, action, subject, details)
-
-        self._deleting(enter)
+        self._changes.note(action, subject, **details)
 
     def trail(
         self,
@@ -1054,7 +1032,7 @@ class Gallery:
             places,
             targets=targets,
         )
-        with self._changing(), self._store.write() as change:
+        with self._changes.changing(), self._store.write() as change:
             id = change.add_calibration(
                 view.generation.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
             )
@@ -1091,20 +1069,20 @@ class Gallery:
 
     def stats(self) -> GalleryStats:
         """How much there is, and how far the index has come."""
-        self._refresh()
+        live = self.view().live
         with self._store.read() as snapshot:
             last_change = snapshot.last_change()
             scenes = snapshot.count(EVERY_SCENE)
             detections, originals_bytes = snapshot.totals()
-        generation = self._view.generation
+        generation = live.generation
         return GalleryStats(
             scenes=scenes,
             detections=detections,
             originals_bytes=originals_bytes,
             database_bytes=self._store.nbytes,
-            index_bytes=self._live.nbytes,
+            index_bytes=live.nbytes,
             last_change=last_change,
-            index_change=self._live.change,
+            index_change=live.change,
             engine=self._engine,
             generation=generation.id,
             model_name=generation.model.name,
@@ -1226,23 +1204,13 @@ class Gallery:
 
     # Within
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One change at a time, on an index that is not behind."""
-        with self._writing:
-            if self._closed:
-                raise GalleryError(f"the gallery {self._directory} is closed")
-            with self._store.changing():
-                self._refresh()
-                yield
-
     def _delete(self, scene_id: str) -> tuple[str, NDArray[np.int64], int]:
         """Delete from the database only: the original's SHA-256, the rows, the change's number."""
         with self._store.write() as change:
             removed = change.remove(scene_id)
             if removed is None:
                 raise _no_scene(scene_id)
-            self._on_step("deleted")
+            self._changes.on_step("deleted")
             return *removed, change.last_change()
 
     def _delete_detection(self, detection_id: str) -> tuple[NDArray[np.int64], int]:
@@ -1254,7 +1222,7 @@ class Gallery:
 
     @property
     def _live(self) -> PeopleIndex:
-        return self._view.live
+        return self._answering.live
 
     def _by_number(self, people: Mapping[str, Detections]) -> dict[int, Detections]:
         """People by the numbers of their generations; those of generations that are gone not.
@@ -1272,7 +1240,7 @@ class Gallery:
                     continue
                 _check_length(detections, generation)
                 found[generation.number] = detections
-        if self._view.generation.number not in found:
+        if self._answering.generation.number not in found:
             raise GenerationSwappedError("the model was changed meanwhile")
         return found
 
@@ -1301,17 +1269,17 @@ class Gallery:
                         of_detection = change.remove_detection(id, erasure=erasure)
                         if of_detection is not None:
                             rows.append(of_detection)
-                self._on_step("erasing")
+                self._changes.on_step("erasing")
                 return change.last_change()
 
-        number_of_change = self._deleting(delete)
-        self._on_step("erasure committed")
+        number_of_change = self._changes.deleting(delete)
+        self._changes.on_step("erasure committed")
         gone = np.concatenate([*rows, np.zeros(0, np.int64)])
-        self._follow(number_of_change, lambda: self._live.remove(gone, number_of_change))
-        self._on_step("erasure unindexed")
+        self._answering.follow(number_of_change, lambda: self._live.remove(gone, number_of_change))
+        self._changes.on_step("erasure unindexed")
         for sha256 in contents:
-            self._erase_original(sha256)
-        self._on_step("originals erased")
+            self._changes.erase_original(sha256)
+        self._changes.on_step("originals erased")
 
     def _forget(self, pending: Pending) -> None:
         """After the rows are deleted: every other place where an erasure's bytes may be."""
@@ -1319,200 +1287,16 @@ class Gallery:
             stored = snapshot.contents()
         left = [one for one in pending.contents if one[0] not in stored]  # not added since
         for sha256, _ in left:
-            self._erase_original(sha256)
+            self._changes.erase_original(sha256)
         erasures.remove_copies(self._directory, left, but=self._directory / ORIGINALS)
         with self._store.write() as change:
             erasures.remove_mentions(change.connection, pending)
-        self._reserve.give_up()
+        self._changes.reserve.give_up()
         self._store.vacuum()
 
     def _is_wasteful(self, state: IndexState) -> bool:
         """Whether the database is smaller when it is written anew."""
         return state.database_free_bytes > max(UNUSED_BYTES, UNUSED_SHARE * state.database_bytes)
-
-    def _let_go(self) -> None:
-        with self._writing, self._store.changing():
-            kept = self._store.kept()
-            self._originals.let_go(erase=not kept)
-            if not kept and (self._store.shared or isinstance(self._originals, ObjectOriginals)):
-                self._sweep()  # what was left where it was
-
-    def _erase_original(self, sha256: str) -> None:
-        """Delete a file that no scene has any more, unless a snapshot is to hold it still: who
-        makes the snapshot deletes it then."""
-        if not self._store.kept():
-            self._originals.remove(sha256)
-
-    def _catch_up(self, fresh: PeopleIndex, stored: NDArray[np.int64]) -> None:
-        """Give a new index what came, and take from it what went, since it was filled.
-
-        Args:
-            stored: the rows that it is to hold, ascending.
-        """
-        held = fresh.rows()
-        with self._store.read() as snapshot:
-            change = snapshot.last_change()
-            fresh.remove(np.setdiff1d(held, stored), change)
-            for people in snapshot.people(np.setdiff1d(stored, held).tolist()):
-                fresh.add(people, change)
-
-    def _deleting(self, delete: Callable[[], T]) -> T:
-        """Delete, with the reserve's space when the disk is full."""
-        try:
-            return delete()
-        except StorageFullError:
-            self._reserve.give_up()
-            return delete()
-
-    def _refill(self) -> None:
-        with suppress(StorageFullError):  # then the next add says so
-            self._reserve.fill()
-
-    def _follow(self, change: int, update: Callable[[], None] = lambda: None) -> None:
-        """Update the index after a commit, unless a search that saw the commit has done so."""
-        with self._following(), self._catching:
-            if self._live.outside:
-                self._take_over()
-            elif self._live.change < change:
-                update()
-                self._live.change = change
-
-    @contextmanager
-    def _following(self) -> Iterator[None]:
-        """Update the index after a commit; if that fails, the next call fills a new one."""
-        try:
-            yield
-        except BaseException:
-            self._stale = True
-            raise
-
-    def _refresh(self) -> None:
-        if self._stale:
-            with self._writing, self._catching:
-                if self._stale:
-                    self._view = self._load_view()
-                    self._stale = False
-        if self._store.shared or self._view.live.outside:
-            self._take_over()
-
-    def _take_over(self) -> None:
-        """Bring the index up to what this and other processes have changed."""
-        with self._store.read() as snapshot:
-            if snapshot.last_change() <= self._live.look(snapshot):
-                return
-        with self._catching, self._live.alone(), self._store.read() as snapshot:
-            last, view = snapshot.last_change(), self._view
-            if last <= view.live.look(snapshot):
-                return
-            generation = generations.active(snapshot.connection)
-            if generation is None or generation.number != view.generation.number:
-                self._view = self._load_view()
-                return
-            for fewer in (True, False):
-                for scenes in snapshot.changed_scenes(view.live.change, fewer=fewer):
-                    people = snapshot.people_of(scenes, generation.number)
-                    view.live.replace(scenes, people, fewer=fewer)
-            view.live.change = last
-
-    def _load_view(self) -> View:
-        with self._store.read() as snapshot:
-            generation = generations.active(snapshot.connection)
-        if generation is None:
-            raise GalleryDamagedError(f"{self._directory} does not say whose embeddings answer")
-        return View(generation, self._load(generation))
-
-    def _load(self, generation: Generation) -> PeopleIndex:
-        if self._engine in OUTSIDE:
-            outside = self._outside(generation)
-            outside.open()
-            return outside
-        live = LiveIndex(self._engine, generation.model.embedding_dim)
-        try:
-            with self._store.read() as snapshot:
-                change = snapshot.last_change()
-                for people in snapshot.all_people(generation.number):
-                    live.add(people, change)
-                live.change = change
-        except MemoryError:
-            held = len(live)
-            del live
-            raise GalleryError(
-                f"there is not enough memory for the people in {self._directory}: it ended after "
-                f"{held:,} of them"
-            ) from None
-        return live
-
-    def _outside(self, generation: Generation) -> "MilvusIndex":
-        from indexer.milvus_index import MilvusIndex  # only who asks for Milvus needs to have it
-
-        assert self._milvus is not None  # check_engine has seen to it
-        return MilvusIndex(self._engine, generation, self._store, self._milvus)
-
-    def _settle_model(self, model: GalleryModel | None, *, any_model: bool) -> None:
-        with self._store.read() as snapshot:
-            generation = generations.active(snapshot.connection)
-        stored = None if generation is None else generation.model
-        if stored is None:
-            if model is None:
-                raise GalleryDamagedError(
-                    f"{self._directory} does not say whose embeddings it holds"
-                )
-            if not self._originals.is_empty():
-                # An empty database beside originals is a lost one. Going on would sweep them away.
-                raise GalleryDamagedError(
-                    f"{self._directory} holds originals, but {DATABASE} is empty: restore it, "
-                    "or start in an empty directory"
-                )
-        elif model is None:
-            return
-        elif (stored.fingerprint, stored.embedding_dim) != (model.fingerprint, model.embedding_dim):
-            if any_model:
-                return
-            raise GalleryMismatchError(
-                f"the gallery {self._directory} holds embeddings of {stored.name} "
-                f"({stored.fingerprint[:12]}), not of {model.name} ({model.fingerprint[:12]})"
-            )
-        if generation is None:
-            with self._store.write() as change:
-                generations.begin(change.connection, model, "active")
-        elif model != generation.model:
-            path = model.path or generation.model.path
-            with self._store.write() as change:
-                generations.name_model(
-                    change.connection, generation.number, replace(model, path=path)
-                )
-
-    def _check_originals(self) -> None:
-        """
-        Raises:
-            GalleryError: they are somewhere else, as where several processes do not share them.
-        """
-        with self._store.read() as snapshot:
-            some = snapshot.page(EVERY_SCENE, 3, None)
-        if self._store.shared and some and not any(map(self._has_original, some)):
-            raise GalleryError(
-                f"the gallery's originals are not where {self._directory} has them: all processes "
-                "that share a database must share them, too"
-            )
-
-    def _has_original(self, scene: StoredScene) -> bool:
-        return self._originals.has(scene.sha256)
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
-    def _sweep(self) -> None:
-        with self._store.read() as snapshot:
-            wanted = snapshot.contents()
-        stored = self._originals.stored()
-        if not self._store.kept():
-            self._originals.sweep(wanted)
-        lost = wanted - stored
-        if lost:
-            _log.warning(
-                "%d originals are gone from %s, %s first", len(lost), self._directory, min(lost)
-            )
 
     @contextmanager
     def _unless_stored(self, sha256: str, *, placed: bool) -> Iterator[None]:
@@ -1524,9 +1308,9 @@ class Gallery:
         except BaseException:
             with suppress(GalleryError):
                 if placed and self.find(sha256) is None:
-                    self._erase_original(sha256)
+                    self._changes.erase_original(sha256)
                 elif placed:
-                    self._stale = True  # committed, and yet the commit was reported as failed
+                    self._answering.distrust()  # committed, yet the commit was said to fail
             raise
 
 
@@ -1537,25 +1321,15 @@ def remembered_model(directory: Path, database: str | None = None) -> GalleryMod
         GalleryLockedError: when it is open, and not in a database that is shared.
     """
     if database is not None:
-        return _model_in(database)
+        return model_in(database)
     if not has_gallery(directory):
         return None
     lock = DirectoryLock(directory)
     try:
         finish_restore(directory)
-        return _model_in(directory / DATABASE)
+        return model_in(directory / DATABASE)
     finally:
         lock.release()
-
-
-def _model_in(database: Path | str) -> GalleryModel | None:
-    store = Store(database)
-    try:
-        with store.read() as snapshot:
-            generation = generations.active(snapshot.connection)
-            return None if generation is None else generation.model
-    finally:
-        store.close()
 
 
 def open_originals(directory: Path, url: str | None) -> Originals | ObjectOriginals:
@@ -1565,14 +1339,6 @@ def open_originals(directory: Path, url: str | None) -> Originals | ObjectOrigin
         GalleryError: the URL cannot be used.
     """
     return Originals(directory / ORIGINALS) if url is None else ObjectOriginals(Objects(url))
-
-
-@contextmanager
-def _usable(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GalleryError(f"cannot use {directory} as a gallery: {error.strerror}") from error
 
 
 def _number(view: View | None) -> int | None:

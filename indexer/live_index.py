@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from indexer.engines import open_index
 from indexer.locks import ReadWriteLock
-from indexer.records import SceneFilter
+from indexer.records import EVERY_SCENE, Generation, SceneFilter
 from indexer.store import People, Snapshot
 from models.similarity import gallery_vectors
-
-EVERY_SCENE = SceneFilter()
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,13 @@ class PeopleIndex(Protocol):
     """What a gallery searches: the people of one generation, wherever their vectors are.
 
     Attributes:
+        generation: whose people they are.
         change: the number of the newest change that it holds.
         outside: whether other processes use the same one; it is then brought up from the database
             alone, by replace.
     """
 
+    generation: Generation
     change: int
     outside: bool
 
@@ -115,14 +115,16 @@ class LiveIndex:
     """A vector index in memory that many threads may search while one changes it. A PeopleIndex.
 
     Attributes:
+        generation: whose people they are.
         change: the number of the newest change that it holds.
     """
 
     outside = False
 
-    def __init__(self, engine: str, dim: int) -> None:
+    def __init__(self, engine: str, generation: Generation) -> None:
+        self.generation = generation
         self.change = 0
-        self._index = open_index(engine, dim)
+        self._index = open_index(engine, generation.model.embedding_dim)
         self._lock = ReadWriteLock()
         self._slots = 0
         # By slot; grown by doubling. 0 is no scene's number, and empty slots have it.

@@ -31,7 +31,7 @@ from sqlalchemy import delete, insert, select, update
 from indexer.engines import OUTSIDE, MilvusServer
 from indexer.errors import DatabaseUnavailableError
 from indexer.live_index import Nearest
-from indexer.records import Generation, SceneFilter
+from indexer.records import EVERY_SCENE, Generation, SceneFilter
 from indexer.store import People, Snapshot, Store
 from indexer.tables import indexes
 from indexer.times import microseconds, now
@@ -44,7 +44,6 @@ LOADING_S = 60.0  # how long to wait for a collection that the server is loading
 NEVER = 1 - 2**63  # captured_at of a scene without
 MOST_TAGS = 1_024
 NOT_LOADED, NOT_THERE = 101, 100
-EVERY_SCENE = SceneFilter()
 HNSW = {"M": 16, "efConstruction": 200}
 T = TypeVar("T")
 
@@ -64,7 +63,7 @@ class MilvusIndex:
         self, engine: str, generation: Generation, store: Store, server: MilvusServer
     ) -> None:
         self._engine = engine
-        self._generation = generation
+        self.generation = generation
         self._store = store
         self._server = server.uri
         self._change = 0
@@ -87,14 +86,14 @@ class MilvusIndex:
     def rebuild(self) -> None:
         """Fill a new collection from the database, checking every row, and take it."""
         before = self._name
-        fresh = f"people_{self._generation.id}_{secrets.token_hex(4)}"
+        fresh = f"people_{self.generation.id}_{secrets.token_hex(4)}"
         self._create(fresh)
         with self._store.read() as snapshot:
             change = snapshot.last_change()
-            for people in snapshot.all_people(self._generation.number):
+            for people in snapshot.all_people(self.generation.number):
                 self._upsert(fresh, snapshot, people)
         at = microseconds(now())
-        own = {"generation": self._generation.number, "engine": self._engine}
+        own = {"generation": self.generation.number, "engine": self._engine}
         with self._store.write() as written:
             written.connection.execute(delete(indexes).where(self._own()))
             values = {"name": fresh, "change": change, "at": at, **own}
@@ -225,7 +224,7 @@ class MilvusIndex:
     # Within
 
     def _own(self) -> Any:
-        own_generation = indexes.c.generation == self._generation.number
+        own_generation = indexes.c.generation == self.generation.number
         return own_generation & (indexes.c.engine == self._engine)
 
     def _create(self, name: str) -> None:
@@ -237,7 +236,7 @@ class MilvusIndex:
         schema.add_field(
             "tags", DataType.ARRAY, element_type=DataType.INT64, max_capacity=MOST_TAGS
         )
-        dim = self._generation.model.embedding_dim
+        dim = self.generation.model.embedding_dim
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
         index = MilvusClient.prepare_index_params()
         kind = OUTSIDE[self._engine]

@@ -118,6 +118,9 @@ class SceneFilter:
     external_id: str | None = None
 
 
+EVERY_SCENE = SceneFilter()
+
+
 @dataclass(frozen=True)
 class GalleryHit:
     """One answer of a search.

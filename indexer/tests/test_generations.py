@@ -339,7 +339,7 @@ def test_a_failure_while_swapping_is_mended_by_the_next_call(gallery, monkeypatc
         if step == "swapped":
             raise RuntimeError("out of memory, say")
 
-    monkeypatch.setattr(gallery, "_on_step", fail)
+    monkeypatch.setattr(gallery._changes, "on_step", fail)
     with pytest.raises(RuntimeError):
         gallery.activate(generation.id)
 
