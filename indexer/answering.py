@@ -144,11 +144,13 @@ class Answering:
                 fresh.add(people, change)
 
     def rebuild(self) -> None:
-        """Fill a new index from the database and take it.
+        """Fill a new index from the database, checking every row, and take it.
 
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
+        with self._store.read() as snapshot:
+            snapshot.check_scenes()
         generation = self.generation
         if self._engine in OUTSIDE:
             index = self._outside(generation)

@@ -5,6 +5,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer import audit
 from indexer.answering import Answering
 from indexer.errors import GalleryError, StorageFullError
@@ -76,6 +79,10 @@ class Changes:
                 audit.record(change.connection, action, subject, details)
 
         self.deleting(enter)
+
+    def unindex(self, rows: NDArray[np.int64], change: int) -> None:
+        """After the commit of a change: let the index hold these rows no more."""
+        self.answering.follow(change, lambda: self.answering.live.remove(rows, change))
 
     def erase_original(self, sha256: str) -> None:
         """Delete a file that no scene has any more, unless a snapshot is to hold it still: who

@@ -1,35 +1,8 @@
 """A gallery: add scenes, remove them, search the people in them.
 
-What survives a crash. Adding a scene goes in steps, and the process may die between any two:
-
-    1  written     the original, as a file in originals, under a passing name
-    2  synced      that file is on disk
-    3  renamed     … under its SHA-256
-    4  placed      that directory is on disk
-    5  inserted    scene, tags, detections, embeddings, a change number and the answer to a request
-                   with a key, in one open transaction
-    6  committed   … on disk: from here on the scene is stored
-    7  indexed     its people are in the index in memory; add returns
-
-A death before 6 leaves at most a file that no row names, which the next open deletes. Removing a
-scene:
-
-    1  deleted     in one open transaction, with a change number
-    2  committed   from here on the scene is gone
-    3  unindexed   no search that starts now finds it; after the next open neither
-    4  erased      its original is deleted; if this is not reached, the next open does it
-
-Letting another generation answer (another model's people, see indexer/reindex.py):
-
-    1  loaded      its index, beside the one that answers; nothing is changed yet
-    2  checked     with changes held off: it has every scene, and the index has all its people
-    3  swapping    the states of both generations, in one open transaction
-    4  swapped     … on disk: after the next open it answers
-    5  answering   searches that start now take it; those that run end on the one before
-
-Snapshots, restores and erasures have steps of their own: indexer/snapshots.py, indexer/erasures.py.
-
-On a full disk adding fails and removing goes on, in a reserve that the gallery keeps for that.
+What survives a crash. Changes go in steps, and the process may die between any two:
+indexer/scene_changes.py has those of adding and removing, indexer/generation_changes.py those of
+letting another generation answer; indexer/snapshots.py and indexer/erasures.py have their own.
 
 The index is a cache: opening a gallery fills it from the database.
 
@@ -40,43 +13,35 @@ a search, by the numbers of the changes. Originals then lie where all of them ca
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import audit, erasures, generations
+from indexer import (
+    audit,
+    compaction,
+    erasing,
+    erasures,
+    generation_changes,
+    generations,
+    scene_changes,
+)
 from indexer.answering import Answering
-from indexer.audit import AuditEntry, acting_as
+from indexer.audit import AuditEntry
+from indexer.calibrations import Calibrations
 from indexer.changes import Changes
 from indexer.crowd import everybody, labelled
 from indexer.cursor import read_cursor, write_cursor
 from indexer.engines import MilvusServer, check_engine
-from indexer.erasures import Erasure, Pending
-from indexer.errors import (
-    CalibrationNotFoundError,
-    DatabaseUnavailableError,
-    DetectionGoneError,
-    DetectionNotFoundError,
-    ErasureChangedError,
-    GalleryDamagedError,
-    GalleryError,
-    GalleryMismatchError,
-    GenerationActiveError,
-    GenerationBuildingError,
-    GenerationGoneError,
-    GenerationNotFoundError,
-    GenerationSwappedError,
-    LabelNotFoundError,
-    SceneNotFoundError,
-    StorageFullError,
-)
+from indexer.erasures import Erasure
+from indexer.errors import GalleryDamagedError, GalleryError, StorageFullError
 from indexer.job_store import JobStore
 from indexer.live_index import PeopleIndex
 from indexer.locks import DirectoryLock
@@ -85,7 +50,8 @@ from indexer.objects import Objects
 from indexer.opening import check_originals, model_in, settle_model, sweep, usable
 from indexer.originals import Originals, sync_directory
 from indexer.overview import Overview, overview
-from indexer.ranking import GroupBy, lowest_needed, ranked
+from indexer.ranking import GroupBy
+from indexer.reading import read_detection, read_embedding, read_scene
 from indexer.records import (
     EVERY_SCENE,
     AddResult,
@@ -104,9 +70,9 @@ from indexer.records import (
     StoredDetection,
     StoredScene,
 )
-from indexer.reply_store import Reply, ReplyStore, keep_reply
+from indexer.reply_store import Reply, ReplyStore
 from indexer.reserve import Reserve
-from indexer.retention import expired, is_expired
+from indexer.searching import search
 from indexer.snapshots import (
     ORIGINALS,
     SNAPSHOTS,
@@ -117,24 +83,11 @@ from indexer.snapshots import (
     sweep_snapshots,
     write_snapshot,
 )
-from indexer.store import DATABASE, Snapshot, Store
+from indexer.store import DATABASE, Store
 from indexer.tables import FORMAT
 from models.detections import Detections
-from models.evaluation.calibration import calibrate
 
-if TYPE_CHECKING:
-    pass
-
-KEPT_CALIBRATIONS = 100
-ERASED_AT_ONCE = 100  # scenes or detections in one transaction of an erasure
-EXPIRED_AT_ONCE = 500
-FORGOTTEN_AT_ONCE = 200  # scenes of a generation that is deleted
 NO_PEOPLE: Mapping[str, Detections] = {}
-# The index in memory is filled anew, and the database written anew, when so much of it is unused.
-UNUSED_SHARE = 0.2
-UNUSED_SLOTS = 1_000
-UNUSED_BYTES = 2**20
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -174,10 +127,8 @@ class Gallery:
     ) -> None:
         check_engine(engine, milvus)
         self.snapshots = snapshots or directory / SNAPSHOTS
-        self._directory = directory
         self._engine = engine
         self._keeping = threading.Lock()  # one of snapshot, erasure, compaction at a time
-        self._calibration: StoredCalibration | None = None
         with ExitStack() as opened:
             with usable(directory):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,6 +154,7 @@ class Gallery:
             self._changes = Changes(
                 directory, self._store, self._originals, reserve, self._answering, on_step
             )
+            self._calibrations = Calibrations(self._changes)
             self._changes.refill()
             self.finish_erasures()
             self._opened = opened.pop_all()
@@ -230,7 +182,7 @@ class Gallery:
             model_name, model_fingerprint, embedding_dim: whose embeddings come in; [D] each.
             model_path: where that model lies, remembered for reopen's caller.
             engine: a name in indexer.engines.ENGINES, or in OUTSIDE with milvus.
-            on_step: called with the name of each step above; tests end the process in it.
+            on_step: called with the name of each step of a change; tests end the process in it.
             snapshots: where its snapshots lie; by default in the directory, as "snapshots".
             any_model: open it also when it answers with another model; see the attribute model.
             database: the URL of a PostgreSQL database of its own; by default a file in the
@@ -363,35 +315,14 @@ class Gallery:
             DatabaseUnavailableError: it may be stored, or not; adding it again does no harm.
             After any other of them, nothing was stored.
         """
-        placed = self._store.shared and self.find(scene.sha256) is None
-        if placed:  # it takes long, and others wait for who changes
-            self._originals.put(scene.sha256, scene.content, self._changes.on_step)
-        with self._changes.changing(), self._unless_stored(scene.sha256, placed=placed):
-            seen_by = view.generation if view else self._answering.generation
-            people = self._by_number({seen_by.id: detections, **further})
-            stored = self.find(scene.sha256)
-            if stored is not None:
-                return AddResult(stored, created=False)
-            self._changes.reserve.fill()
-            with self._unless_stored(scene.sha256, placed=True):
-                if not (placed and self._originals.has(scene.sha256)):
-                    self._originals.put(scene.sha256, scene.content, self._changes.on_step)
-                self._changes.on_step("placed")
-                with self._store.write() as change:
-                    id, _, added = change.add(scene, people)
-                    number_of_change = change.last_change()
-                    if reply is not None:
-                        stored = change.scene(id=id)
-                        assert stored is not None
-                        keep_reply(change.connection, reply(stored))
-                    self._changes.on_step("inserted")
-                self._changes.on_step("committed")
-            people_added = added[self._answering.generation.number]
-            self._answering.follow(
-                number_of_change, lambda: self._live.add(people_added, number_of_change)
-            )
-            self._changes.on_step("indexed")
-            return AddResult(self.get(id), created=True)
+        return scene_changes.add(
+            self._changes,
+            scene,
+            detections,
+            seen_by=view.generation if view else None,
+            further=further,
+            reply=reply,
+        )
 
     def patch(self, scene_id: str, changes: Mapping[str, object]) -> StoredScene:
         """Replace some of external_id, camera_id, captured_at (None clears), tags, attributes.
@@ -400,13 +331,7 @@ class Gallery:
             SceneNotFoundError, ExternalIdConflictError, StorageFullError: then nothing was changed.
             ValueError: when a key is none of these, or a value has the wrong type.
         """
-        with self._changes.changing():
-            with self._store.write() as change:
-                if not change.patch(scene_id, changes):
-                    raise _no_scene(scene_id)
-                number_of_change = change.last_change()
-            self._answering.follow(number_of_change)
-            return self.get(scene_id)
+        return scene_changes.patch(self._changes, scene_id, changes)
 
     def remove(self, scene_id: str) -> None:
         """Remove a scene: its row, its people and its original.
@@ -414,16 +339,7 @@ class Gallery:
         Raises:
             SceneNotFoundError: when there is none.
         """
-        with self._changes.changing():
-            sha256, rows, number_of_change = self._changes.deleting(lambda: self._delete(scene_id))
-            self._changes.on_step("committed")
-            self._answering.follow(
-                number_of_change, lambda: self._live.remove(rows, number_of_change)
-            )
-            self._changes.on_step("unindexed")
-            self._changes.erase_original(sha256)
-            self._changes.on_step("erased")
-            self._changes.refill()
+        scene_changes.remove(self._changes, scene_id)
 
     def remove_detection(self, detection_id: str) -> None:
         """Remove one person from a scene, which stays; no other model brings them back.
@@ -432,15 +348,7 @@ class Gallery:
             DetectionNotFoundError: when there is none.
             DetectionGoneError: when only another generation has it.
         """
-        with self._changes.changing():
-            self.detection(detection_id)
-            rows, number_of_change = self._changes.deleting(
-                lambda: self._delete_detection(detection_id)
-            )
-            self._answering.follow(
-                number_of_change, lambda: self._live.remove(rows, number_of_change)
-            )
-            self._changes.refill()
+        scene_changes.remove_detection(self._changes, detection_id)
 
     def label(self, detection_id: str, label: str) -> StoredDetection:
         """Say who a detection is, instead of what was said before. No ranking heeds it.
@@ -449,13 +357,7 @@ class Gallery:
             DetectionNotFoundError: when there is none.
             StorageFullError: then nothing was changed.
         """
-        with self._changes.changing():
-            with self._store.write() as change:
-                if not change.set_label(detection_id, label):
-                    raise _no_detection(detection_id)
-                number_of_change = change.last_change()
-            self._answering.follow(number_of_change)
-            return self.detection(detection_id)
+        return scene_changes.label(self._changes, detection_id, label)
 
     def remove_label(self, detection_id: str) -> None:
         """Say no more who a detection is.
@@ -463,10 +365,7 @@ class Gallery:
         Raises:
             DetectionNotFoundError, LabelNotFoundError: when there is none.
         """
-        with self._changes.changing():
-            self.detection(detection_id)
-            self._answering.follow(self._changes.deleting(lambda: self._delete_label(detection_id)))
-            self._changes.refill()
+        scene_changes.remove_label(self._changes, detection_id)
 
     def rebuild(self) -> None:
         """Fill a new index from the database, checking every row; searches and changes go on.
@@ -474,8 +373,6 @@ class Gallery:
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
-        with self._store.read() as snapshot:
-            snapshot.check_scenes()
         self._answering.rebuild()
 
     # Generations
@@ -505,34 +402,11 @@ class Gallery:
             GenerationActiveError: it is the one that answers.
             GenerationBuildingError: another one is being built.
         """
-        with self._changes.changing(), self._store.write() as change:
-            connection = change.connection
-            found = generations.of_model(connection, model.fingerprint)
-            if found is not None and found.state == "active":
-                raise GenerationActiveError(f"the gallery answers with {model.name} already")
-            other = generations.building(connection)
-            if other is not None and (found is None or other.number != found.number):
-                raise GenerationBuildingError(f"{other.model.name} is being indexed already")
-            if found is None:
-                found = generations.begin(connection, model, "building")
-                audit.record(connection, "generation_begun", found.id, {"model": model.name})
-            else:
-                path = model.path or found.model.path
-                generations.name_model(connection, found.number, replace(model, path=path))
-                generations.set_state(connection, found.number, "building")
-            return generations.get(connection, found.id)
+        return generation_changes.begin(self._changes, model)
 
     def keep_generation(self, id: str) -> None:
         """End building: what the generation has stays, new scenes do not come to it."""
-
-        def keep() -> None:
-            with self._store.write() as change:
-                found = generations.get(change.connection, id)
-                if found.state == "building":
-                    generations.set_state(change.connection, found.number, "kept")
-
-        with self._changes.changing():
-            self._changes.deleting(keep)
+        generation_changes.keep(self._changes, id)
 
     def scenes_in(self, id: str) -> tuple[int, int]:
         """How many scenes a generation has, and how many there are.
@@ -572,17 +446,7 @@ class Gallery:
             GalleryMismatchError: when the embeddings have another length than the generation's.
             StorageFullError: when there is no space. Then nothing was stored.
         """
-        with self._changes.changing():
-            self._changes.reserve.fill()
-            with self._store.write() as change:
-                generation = generations.get(change.connection, id)
-                if generation.state == "active":
-                    raise GenerationActiveError(f"the generation {id} answers already")
-                _check_length(detections, generation)
-                added = change.add_people(scene_id, generation.number, detections)
-                self._changes.on_step("people inserted")
-            self._changes.on_step("people committed")
-            return added is not None
+        return generation_changes.add_people(self._changes, id, scene_id, detections)
 
     def activate(self, id: str) -> bool:
         """Let a generation answer from now on. The one before is kept, for a way back.
@@ -598,38 +462,7 @@ class Gallery:
             GalleryDamagedError: its index and the database disagree; nothing was changed.
             StorageFullError: nothing was changed.
         """
-        generation = self.generation(id)
-        if generation.state == "active":
-            return True
-        fresh = self._answering.load(generation)
-        self._changes.on_step("loaded")
-        with self._changes.changing():
-            with self._store.read() as snapshot:
-                if generations.get(snapshot.connection, id).state == "active":
-                    return True
-                if generations.lacking(snapshot.connection, generation.number, 1):
-                    return False
-            with self._store.read() as snapshot:
-                stored = snapshot.rows_of(generation.number)
-            self._answering.catch_up(fresh, stored)
-            if len(stored) != len(fresh):
-                raise GalleryDamagedError(
-                    f"{id} has {len(stored)} people, and {len(fresh)} in its index"
-                )
-            self._changes.on_step("checked")
-            before = self._answering.generation
-            with self._answering.following():
-                with self._store.write() as change:
-                    generations.activate(change.connection, generation.number)
-                    change.note_change("generation_activated", id, before=before.id)
-                    number_of_change = change.last_change()
-                    generation = generations.get(change.connection, id)
-                    self._changes.on_step("swapping")
-                self._changes.on_step("swapped")
-                fresh.generation, fresh.change = generation, number_of_change
-                self._answering.live = fresh
-            self._changes.on_step("answering")
-        return True
+        return generation_changes.activate(self._changes, id)
 
     def delete_generation(self, id: str) -> None:
         """Delete a generation with its people; searches and changes go on.
@@ -638,28 +471,7 @@ class Gallery:
             GenerationNotFoundError: there is none.
             GenerationActiveError: it is the one that answers.
         """
-        generation = self.generation(id)
-        self.note("generation_deleted", id)
-        if generation.state != "active":
-            self._answering.drop(generation)
-        gone = False
-        while not gone:
-
-            def forget_some() -> bool:
-                with self._store.write() as change:
-                    try:
-                        found = generations.get(change.connection, id)
-                    except GenerationNotFoundError:  # another call has done the rest
-                        return True
-                    if found.state == "active":
-                        raise GenerationActiveError(f"the generation {id} answers; it stays")
-                    generations.set_state(change.connection, found.number, "kept")
-                    return generations.remove_some(
-                        change.connection, found.number, FORGOTTEN_AT_ONCE
-                    )
-
-            with self._changes.changing():
-                gone = self._changes.deleting(forget_some)
+        generation_changes.delete(self._changes, id)
 
     # Keeping
 
@@ -719,21 +531,7 @@ class Gallery:
             ErasureChangedError: it is not agreed; nothing is erased.
             ValueError: when both are given, or neither.
         """
-        if bool(scene_ids) == bool(detection_ids):
-            raise ValueError("expected scenes, or detections")
-
-        def accept() -> Erasure:
-            with self._store.write() as change:
-                return erasures.accept(
-                    change.connection, scene_ids=scene_ids, detection_ids=detection_ids
-                )
-
-        with self._changes.changing():
-            if not agreed():
-                raise ErasureChangedError("what would be erased is not what the preview showed")
-            erasure = self._changes.deleting(accept)
-        self._changes.on_step("accepted")
-        return erasure
+        return erasing.begin(self._changes, scene_ids, detection_ids, agreed)
 
     def finish_erasure(
         self, id: str, *, on_progress: Callable[[int, int], None] = lambda done, total: None
@@ -750,27 +548,7 @@ class Gallery:
             GalleryError: a read does not end; the same.
         """
         with self._keeping:
-            with self._store.read() as snapshot:
-                erasure = erasures.get(snapshot.connection, id)
-                pending = erasures.pending(snapshot.connection, id)
-            if pending is None:
-                return erasure
-            ids = [*pending.scenes, *pending.detections]
-            with acting_as(erasure.by):
-                for start in range(0, len(ids), ERASED_AT_ONCE):
-                    with self._changes.changing():
-                        self._erase_some(id, ids[start : start + ERASED_AT_ONCE])
-                    on_progress(start, len(ids))
-                with self._changes.changing():
-                    self._forget(pending)
-                    self._changes.on_step("compacted")
-                    with self._store.write() as change:
-                        if erasures.pending(change.connection, id) is not None:
-                            erasures.complete(change.connection, id)
-                    self._store.empty_log()
-            self._changes.refill()
-            self._changes.on_step("completed")
-            on_progress(len(ids), len(ids))
+            erasing.finish(self._changes, id, on_progress)
         return self.erasure(id)
 
     def finish_erasures(self) -> None:
@@ -793,31 +571,12 @@ class Gallery:
             StorageFullError: there is no space to write the database anew.
         """
         with self._keeping:
-            before = self.index_state()
-            if not self._live.outside:  # Milvus does so by itself
-                self.rebuild()
-            self._changes.on_step("refilled")
-            wasteful = self._is_wasteful(before)
-            if wasteful:
-                self._store.vacuum()
-            self._changes.on_step("vacuumed")
-            after = self.index_state()
-            compaction = Compaction(
-                gone=before.gone - after.gone,
-                index_bytes=before.index_bytes - after.index_bytes,
-                database_bytes=before.database_bytes - after.database_bytes,
-            )
-            self.note("index_compacted", "index", gone=compaction.gone, vacuumed=wasteful)
-        return compaction
+            return compaction.compact(self._changes)
 
     @property
     def wants_compaction(self) -> bool:
         """Whether so much is unused that compacting is worth it."""
-        state = self.index_state()
-        slots = state.rows + state.gone
-        return (
-            state.gone > UNUSED_SLOTS and state.gone > UNUSED_SHARE * slots
-        ) or self._is_wasteful(state)
+        return compaction.is_wanted(self.index_state())
 
     def sweep_originals(self) -> None:
         """Delete originals in object storage that a process which died left without a scene.
@@ -845,27 +604,10 @@ class Gallery:
         Returns:
             How many were removed.
         """
-        removed = 0
-        with acting_as("(retention)"):
-            while True:
-                with self._store.read() as snapshot:
-                    found = expired(snapshot.connection, days, at, EXPIRED_AT_ONCE)
-                for id in found:
-                    if stop():
-                        return removed
-                    with self._changes.changing():
-                        # Its camera or time may have been changed meanwhile.
-                        with self._store.read() as snapshot:
-                            still = is_expired(snapshot.connection, days, at, id)
-                        if still:
-                            self.remove(id)
-                            removed += 1
-                if len(found) < EXPIRED_AT_ONCE:
-                    return removed
+        return scene_changes.expire(self._changes, days, at, stop)
 
     def note(self, action: str, subject: str | None, **details: object) -> None:
         """Enter something into the audit trail that changes nothing else."""
-
         self._changes.note(action, subject, **details)
 
     def trail(
@@ -900,11 +642,7 @@ class Gallery:
         Raises:
             SceneNotFoundError: when there is none.
         """
-        with self._store.read() as snapshot:
-            scene = snapshot.scene(id=scene_id, generation=_number(view))
-        if scene is None:
-            raise _no_scene(scene_id)
-        return scene
+        return read_scene(self._store, scene_id, _number(view))
 
     def detection(self, detection_id: str, *, view: View | None = None) -> StoredDetection:
         """One person, as the generation of the view sees them, or the one that answers.
@@ -913,17 +651,7 @@ class Gallery:
             DetectionNotFoundError: when there is none.
             DetectionGoneError: when only another generation has it.
         """
-        with self._store.read() as snapshot:
-            detection = snapshot.detection(detection_id, _number(view))
-            scene_id = None if detection else snapshot.scene_of(detection_id)
-        if scene_id is not None:
-            raise DetectionGoneError(
-                f"{detection_id} was seen by another model in the image {scene_id}; the one that "
-                "answers does not see it"
-            )
-        if detection is None:
-            raise _no_detection(detection_id)
-        return detection
+        return read_detection(self._store, detection_id, _number(view))
 
     def scenes(
         self,
@@ -937,8 +665,7 @@ class Gallery:
 
         Args:
             cursor: a page's next_cursor, to go on behind it. Scenes that come and go in between
-                disturb
-                nothing: none is given twice, and none that stayed is left out.
+                disturb nothing: none is given twice, and none that stayed is left out.
 
         Raises:
             InvalidCursorError: when the cursor is not one of ours.
@@ -974,12 +701,7 @@ class Gallery:
         Raises:
             DetectionNotFoundError, DetectionGoneError: as detection does.
         """
-        with self._store.read() as snapshot:
-            embedding = snapshot.embedding(detection_id, _number(view))
-        if embedding is None:
-            self.detection(detection_id, view=view)
-            raise _no_detection(detection_id)
-        return embedding
+        return read_embedding(self._store, detection_id, _number(view))
 
     def labelled(self, *, view: View | None = None, generation: Generation | None = None) -> Crowd:
         """Everybody who has a label; scenes without anybody who has are left out.
@@ -1021,27 +743,11 @@ class Gallery:
             CalibrationError: when the labels cannot support them.
             StorageFullError: then nothing was changed.
         """
-        view = self.view()
-        crowd = self.labelled(view=view)
-        nobody = Detections.empty(view.generation.model.embedding_dim)
-        places = np.repeat(np.arange(len(crowd.scenes)), [len(own) for own in crowd.ids])
-        made = calibrate(
-            np.concatenate([nobody.embeddings, *(own.embeddings for own in crowd.people)]),
-            np.concatenate([nobody.scores, *(own.scores for own in crowd.people)]),
-            [str(label) for own in crowd.labels for label in own],
-            places,
-            targets=targets,
-        )
-        with self._changes.changing(), self._store.write() as change:
-            id = change.add_calibration(
-                view.generation.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
-            )
-        return self.calibration(id)
+        return self._calibrations.make(self.view().generation, targets)
 
     def calibrations(self) -> list[StoredCalibration]:
         """Those made with the gallery's model, newest first: the first is the one in use."""
-        with self._store.read() as snapshot:
-            return snapshot.calibrations(self.model.fingerprint, KEPT_CALIBRATIONS)
+        return self._calibrations.of(self.model)
 
     def calibration(self, id: str) -> StoredCalibration:
         """The one with this id, of whatever model.
@@ -1049,31 +755,20 @@ class Gallery:
         Raises:
             CalibrationNotFoundError: when there is none.
         """
-        with self._store.read() as snapshot:
-            found = snapshot.calibration(id)
-        if found is None:
-            raise CalibrationNotFoundError(f"there is no calibration {id}")
-        return found
+        return self._calibrations.get(id)
 
     def calibration_in_use(self, *, view: View | None = None) -> StoredCalibration | None:
         """The newest one made with the model that answers; None when there is none."""
-        model = (view or self.view()).generation.model
-        with self._store.read() as snapshot:
-            newest = snapshot.newest_calibration(model.fingerprint)
-            if newest is None:
-                return None
-            known = self._calibration  # reading one takes longer than a search
-            if known is None or known.id != newest:
-                known = self._calibration = snapshot.calibration(newest)
-            return known
+        return self._calibrations.newest((view or self.view()).generation.model)
 
     def stats(self) -> GalleryStats:
         """How much there is, and how far the index has come."""
-        live = self.view().live
+        self._answering.refresh()
         with self._store.read() as snapshot:
             last_change = snapshot.last_change()
             scenes = snapshot.count(EVERY_SCENE)
             detections, originals_bytes = snapshot.totals()
+        live = self._live
         generation = live.generation
         return GalleryStats(
             scenes=scenes,
@@ -1097,18 +792,7 @@ class Gallery:
 
     def index_state(self) -> IndexState:
         """How much the index and the database hold, and how much of it is unused."""
-        live = self._live
-        with self._store.read() as snapshot:
-            entries = audit.entries(snapshot.connection, limit=1, subject="index")
-        database_bytes, free_bytes = self._store.space()
-        return IndexState(
-            rows=len(live),
-            gone=live.gone,
-            index_bytes=live.nbytes,
-            database_bytes=database_bytes,
-            database_free_bytes=free_bytes,
-            compacted_at=entries[0].at if entries else None,
-        )
+        return compaction.index_state(self._changes)
 
     def erasure(self, id: str) -> Erasure:
         """The receipt of an erasure.
@@ -1169,149 +853,22 @@ class Gallery:
         used = self.view()
         if view is not None and view.generation.number != used.generation.number:
             used = view
-        dim = used.generation.model.embedding_dim
-        if query.shape != (dim,) or abs(np.linalg.norm(query) - 1) > 1e-3:
-            raise ValueError(f"expected a query [{dim}] of unit length")
-        if k < 1:
-            raise ValueError(f"expected k of at least 1, got {k}")
-        live = used.live
-        wanted = k + 16
-        gone = np.zeros(0, np.int64)
-        with self._store.read() as snapshot:
-            _check_there(snapshot, used)
-            left_out = snapshot.numbers_of({*exclude_scene_ids, *filter.scene_not_in})
-            rest = replace(filter, scene_not_in=())
-            meant = live.meant(snapshot, rest)
-            while True:
-                nearest = live.search(
-                    query.astype(np.float32),
-                    wanted,
-                    scenes=meant,
-                    not_scenes=left_out,
-                    min_score=min_detection_score,
-                    not_rows=gone,
-                )
-                lowest = lowest_needed(nearest, k, group_by, min_score, len(query))
-                if not nearest.all_found and nearest.similarities[-1] >= lowest:
-                    wanted *= 4
-                    continue
-                rows = nearest.rows[nearest.similarities >= lowest]
-                people = list(snapshot.people(rows.tolist()))
-                missing = np.setdiff1d(rows, [row for found in people for row in found.rows])
-                if not len(missing):
-                    return ranked(snapshot, people, query, k, group_by, min_score)
-                gone = np.concatenate([gone, missing])  # added after this snapshot, or just removed
-
-    # Within
-
-    def _delete(self, scene_id: str) -> tuple[str, NDArray[np.int64], int]:
-        """Delete from the database only: the original's SHA-256, the rows, the change's number."""
-        with self._store.write() as change:
-            removed = change.remove(scene_id)
-            if removed is None:
-                raise _no_scene(scene_id)
-            self._changes.on_step("deleted")
-            return *removed, change.last_change()
-
-    def _delete_detection(self, detection_id: str) -> tuple[NDArray[np.int64], int]:
-        with self._store.write() as change:
-            rows = change.remove_detection(detection_id)
-            if rows is None:
-                raise _no_detection(detection_id)
-            return rows, change.last_change()
+        return search(
+            self._store,
+            used.live,
+            used.generation,
+            query,
+            k=k,
+            filter=filter,
+            min_score=min_score,
+            min_detection_score=min_detection_score,
+            group_by=group_by,
+            exclude_scene_ids=exclude_scene_ids,
+        )
 
     @property
     def _live(self) -> PeopleIndex:
         return self._answering.live
-
-    def _by_number(self, people: Mapping[str, Detections]) -> dict[int, Detections]:
-        """People by the numbers of their generations; those of generations that are gone not.
-
-        Raises:
-            GalleryMismatchError: embeddings of another length.
-            GenerationSwappedError: the one that answers is not among them.
-        """
-        found: dict[int, Detections] = {}
-        with self._store.read() as snapshot:
-            for id, detections in people.items():
-                try:
-                    generation = generations.get(snapshot.connection, id)
-                except GenerationNotFoundError:
-                    continue
-                _check_length(detections, generation)
-                found[generation.number] = detections
-        if self._answering.generation.number not in found:
-            raise GenerationSwappedError("the model was changed meanwhile")
-        return found
-
-    def _delete_label(self, detection_id: str) -> int:
-        with self._store.write() as change:
-            if not change.remove_label(detection_id):
-                raise LabelNotFoundError(f"the detection {detection_id} has no label")
-            return change.last_change()
-
-    def _erase_some(self, erasure: str, ids: Collection[str]) -> None:
-        """Remove scenes or detections with one transaction; what is gone is passed over."""
-        rows: list[NDArray[np.int64]] = []
-        contents: list[str] = []
-
-        def delete() -> int:
-            rows.clear()
-            contents.clear()
-            with self._store.write() as change:
-                for id in ids:
-                    if id.startswith("img_"):
-                        removed = change.remove(id, erasure=erasure)
-                        if removed is not None:
-                            contents.append(removed[0])
-                            rows.append(removed[1])
-                    else:
-                        of_detection = change.remove_detection(id, erasure=erasure)
-                        if of_detection is not None:
-                            rows.append(of_detection)
-                self._changes.on_step("erasing")
-                return change.last_change()
-
-        number_of_change = self._changes.deleting(delete)
-        self._changes.on_step("erasure committed")
-        gone = np.concatenate([*rows, np.zeros(0, np.int64)])
-        self._answering.follow(number_of_change, lambda: self._live.remove(gone, number_of_change))
-        self._changes.on_step("erasure unindexed")
-        for sha256 in contents:
-            self._changes.erase_original(sha256)
-        self._changes.on_step("originals erased")
-
-    def _forget(self, pending: Pending) -> None:
-        """After the rows are deleted: every other place where an erasure's bytes may be."""
-        with self._store.read() as snapshot:
-            stored = snapshot.contents()
-        left = [one for one in pending.contents if one[0] not in stored]  # not added since
-        for sha256, _ in left:
-            self._changes.erase_original(sha256)
-        erasures.remove_copies(self._directory, left, but=self._directory / ORIGINALS)
-        with self._store.write() as change:
-            erasures.remove_mentions(change.connection, pending)
-        self._changes.reserve.give_up()
-        self._store.vacuum()
-
-    def _is_wasteful(self, state: IndexState) -> bool:
-        """Whether the database is smaller when it is written anew."""
-        return state.database_free_bytes > max(UNUSED_BYTES, UNUSED_SHARE * state.database_bytes)
-
-    @contextmanager
-    def _unless_stored(self, sha256: str, *, placed: bool) -> Iterator[None]:
-        """After a failure: no file without a row, unless the database is too ill to tell."""
-        try:
-            yield
-        except DatabaseUnavailableError:
-            raise  # it may still be committed: who opens the gallery next can tell
-        except BaseException:
-            with suppress(GalleryError):
-                if placed and self.find(sha256) is None:
-                    self._changes.erase_original(sha256)
-                elif placed:
-                    self._answering.distrust()  # committed, yet the commit was said to fail
-            raise
 
 
 def remembered_model(directory: Path, database: str | None = None) -> GalleryModel | None:
@@ -1343,26 +900,3 @@ def open_originals(directory: Path, url: str | None) -> Originals | ObjectOrigin
 
 def _number(view: View | None) -> int | None:
     return None if view is None else view.generation.number
-
-
-def _check_length(detections: Detections, generation: Generation) -> None:
-    dim = generation.model.embedding_dim
-    if detections.embeddings.shape[1] != dim:
-        raise GalleryMismatchError(
-            f"expected embeddings of {dim} numbers, got {detections.embeddings.shape[1]}"
-        )
-
-
-def _check_there(snapshot: Snapshot, view: View) -> None:
-    try:
-        generations.get(snapshot.connection, view.generation.id)
-    except GenerationNotFoundError:
-        raise GenerationGoneError("the model was changed, and its generation deleted") from None
-
-
-def _no_scene(id: str) -> SceneNotFoundError:
-    return SceneNotFoundError(f"there is no scene {id}")
-
-
-def _no_detection(id: str) -> DetectionNotFoundError:
-    return DetectionNotFoundError(f"there is no detection {id}")

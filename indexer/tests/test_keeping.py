@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from indexer import gallery as module
+from indexer import compaction, scene_changes
 from indexer.audit import acting_as
 from indexer.errors import SceneNotFoundError, StorageFullError
 from indexer.retention import parse_retention
@@ -52,7 +52,7 @@ def test_compacting_leaves_nothing_empty_and_finds_the_same(gallery, tmp_path):
 
 @pytest.mark.sqlite
 def test_a_database_with_much_unused_space_becomes_smaller(gallery, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "UNUSED_BYTES", 2**16)
+    monkeypatch.setattr(compaction, "UNUSED_BYTES", 2**16)
     for number in range(60):
         gallery.add(new_scene(f"{number}"), people(50, seed=number))
     for scene in gallery.scenes(limit=50).scenes:
@@ -75,7 +75,7 @@ def test_compaction_is_wanted_once_a_fifth_and_more_than_a_thousand_are_gone(gal
     gallery.remove(ids[10])
 
     assert gallery.wants_compaction
-    monkeypatch.setattr(module, "UNUSED_SHARE", 0.5)
+    monkeypatch.setattr(compaction, "UNUSED_SHARE", 0.5)
     assert not gallery.wants_compaction
 
 
@@ -176,7 +176,7 @@ def test_without_captured_at_the_time_of_adding_counts(gallery):
 
 
 def test_more_scenes_than_one_round_takes_all_go(gallery, monkeypatch):
-    monkeypatch.setattr(module, "EXPIRED_AT_ONCE", 3)
+    monkeypatch.setattr(scene_changes, "EXPIRED_AT_ONCE", 3)
     for number in range(10):
         taken = NOW - timedelta(days=number)
         gallery.add(new_scene(f"{number}", captured_at=taken), people(1))

@@ -163,7 +163,7 @@ def test_numbers_of_changes_rise_in_the_order_in_which_they_are_seen(two):
     seen, ended = [], threading.Event()
 
     def watch():
-        store = Store(database_of(two[0]._directory))
+        store = Store(database_of(two[0]._changes.directory))
         while not ended.is_set():
             with store.read() as snapshot:
                 numbers = snapshot.connection.exec_driver_sql("SELECT number FROM changes")
