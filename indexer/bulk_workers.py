@@ -8,6 +8,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from indexer.errors import GalleryError
+
 Work = Callable[[Any], None]
 
 
@@ -113,10 +115,15 @@ class RayActors:
             address: "HOST:PORT" of a cluster; None starts one here, for as long as this Pool lives.
             threads: cores of each worker.
             gpus: GPUs, or a share of one, of each worker.
+
+        Raises:
+            GalleryError: Ray is not installed.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-        import ray  # only who asks for Ray needs to have it
-
+        try:
+            import ray  # only who asks for Ray needs to have it
+        except ImportError:
+            raise GalleryError("--ray needs Ray: pip install 'nae-search[ray]'") from None
         self._ray = ray
         self.size = size
         self._make_work = make_work

@@ -235,6 +235,13 @@ def test_the_command_takes_the_model_that_ships(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(GalleryError, match="needs Ray: pip install"):
+        RayActors(1, None, address=None)
+
+
 def test_ray_does_what_processes_do(photos, gallery, tmp_path):
     pytest.importorskip("ray")
     started, killed = [], []
