@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from service.keys import FILE, MAX_KEYS
+from service.keys import FILE, MAX_KEYS, Keys
+from service.settings import Settings
 from service.tests.stub import crop
 
 BOSS = "boss-secret-0123456789"
@@ -45,6 +46,20 @@ def test_a_key_that_was_made_does_what_its_scopes_allow_until_it_is_deleted(star
         assert client.delete(f"/keys/{made['id']}", **bearer(BOSS)).status_code == 204
         assert search(client, made["secret"]) == 401
         assert client.delete(f"/keys/{made['id']}", **bearer(BOSS)).status_code == 404
+
+
+def test_what_one_service_does_with_keys_counts_at_another_of_the_same_directory(tmp_path):
+    given = Settings(data_dir=tmp_path, api_keys=KEYS).read_keys()
+    one, other = Keys(given, tmp_path), Keys(given, tmp_path)
+
+    made, secret = one.make("key_1", "reader", ["search"])
+    assert other.find(secret) == made.key
+    second, _ = other.make("key_2", "kiosk", ["search"])
+    assert [key.id for key in one.stored] == [made.id, second.id]
+
+    other.remove(made.id)
+    assert one.find(secret) is None
+    assert [key.id for key in one.stored] == [second.id]
 
 
 def test_keys_are_listed_without_secrets(start_with_keys):

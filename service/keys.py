@@ -2,16 +2,19 @@
 
 The second kind lies in a file of the data directory, written whole or not at all. It holds no
 secret, but the SHA-256 of each: secrets are random and long, so no slow hash is needed. Snapshots
-leave it out, so that restoring one brings no deleted key back.
+leave it out, so that restoring one brings no deleted key back. Services of one data directory have
+them in common: each looks with every request whether the file is another one.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,11 +57,14 @@ class Keys:
         """
         self.given = tuple(given)
         self._path = directory / FILE
+        self._reading = threading.Lock()
         self._changing = threading.Lock()
-        self._stored = self._read()
-        self._all = self._together()
+        self._seen: tuple[int, ...] | None = None
+        self._stored: tuple[StoredKey, ...] = ()
+        self._all = self.given
+        self._follow()
         names = {one.name for one in self.given}
-        for each in self._stored:
+        for each in self.stored:
             if each.key.name in names:
                 raise SettingsError(
                     f"API keys: {each.key.name} is also the name of a key in {self._path}; "
@@ -68,6 +74,7 @@ class Keys:
     @property
     def stored(self) -> tuple[StoredKey, ...]:
         """Those that were made over HTTP, oldest first."""
+        self._follow()
         return self._stored
 
     @property
@@ -77,6 +84,7 @@ class Keys:
 
     def find(self, secret: str) -> ApiKey | None:
         """The key with this secret; takes as long for a wrong secret as for a right one."""
+        self._follow()
         return find_key(self._all, secret)
 
     def make(self, id: str, name: str, scopes: Sequence[str]) -> tuple[StoredKey, str]:
@@ -91,7 +99,7 @@ class Keys:
         secret = secrets.token_urlsafe(SECRET_BYTES)
         key = ApiKey(name, frozenset(scopes), hashlib.sha256(secret.encode()).digest())
         made = StoredKey(id, key, datetime.now(UTC))
-        with self._changing:
+        with self._alone():
             if any(name == one.name for one in self._all):
                 raise RequestError("key_name_taken", "Another API key has this name.")
             if len(self._stored) >= MAX_KEYS:
@@ -108,14 +116,37 @@ class Keys:
             RequestError: not_found; there is no such key, or it is of the settings.
             StorageFullError, GalleryError: it is still there.
         """
-        with self._changing:
+        with self._alone():
             left = tuple(one for one in self._stored if one.id != id)
             if len(left) == len(self._stored):
                 raise RequestError("not_found", "There is no such key.")
             self._write(left)
 
-    def _together(self) -> tuple[ApiKey, ...]:
-        return (*self.given, *(one.key for one in self._stored))
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One change at a time, by whichever service of the directory, to what is there now."""
+        with self._changing:
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX)
+                self._follow()
+                yield
+            finally:
+                os.close(directory)
+
+    def _follow(self) -> None:
+        """Read the file if it is not the one that was read last: each is a new file."""
+        with self._reading:
+            try:
+                found = self._path.stat()
+            except FileNotFoundError:
+                seen = None
+            else:
+                seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+            if seen != self._seen:
+                self._stored = self._read()
+                self._all = (*self.given, *(one.key for one in self._stored))
+                self._seen = seen
 
     def _read(self) -> tuple[StoredKey, ...]:
         try:
@@ -162,8 +193,7 @@ class Keys:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFullError(f"no space is left for {self._path}") from error
             raise GalleryError(f"cannot write {self._path}: {error.strerror}") from error
-        self._stored = keys
-        self._all = self._together()
+        self._follow()
 
 
 def new_key_id() -> str:
