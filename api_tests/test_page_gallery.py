@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from contextlib import closing
 
 import pytest
@@ -275,6 +276,15 @@ def test_labels_are_measured(live, visit):
                                    {"Content-Type": "application/json"})  # fmt: skip
         page = visit(at(port), "#/model", expected=REFUSED)
         expect(page.get_by_text("6 people have one of 2 labels.")).to_be_visible()
+
+        def told_only_once_it_ended(route):
+            answer = route.fetch()
+            with closing(Client(at(port))) as client:
+                while client.get(answer.headers["location"])["state"] != "succeeded":
+                    time.sleep(0.05)
+            route.fulfill(response=answer)
+
+        page.route("**/evaluations", told_only_once_it_ended)
         page.get_by_role("button", name="Evaluate on the labels").click()
         expect(page.locator(".halves table")).to_contain_text("mAP", timeout=15_000)
         page.get_by_role("button", name="Calibrate on the labels").click()

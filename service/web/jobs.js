@@ -11,11 +11,12 @@ const SHOWN = 5;
 const FOLLOWED = 4;
 const LOOK_MS = 10000;
 
-/** The newest jobs of some kinds, the running ones followed; `onended` when one has ended. */
+/** The newest jobs of some kinds, the running ones followed; `onended` once for each that ends while they are shown. */
 export function jobList({ signal, title, kinds = [], empty, onended, onjobs }) {
   const list = el("ul", { class: "jobs" });
   const node = el("details", { class: "jobs-box" }, el("summary", {}, el("strong", {}, title), el("small", {})), list);
   const followed = new Set();
+  let known = null; // what had ended when this was first looked at, or was told since
   const rows = new Map();
 
   async function look() {
@@ -26,6 +27,8 @@ export function jobList({ signal, title, kinds = [], empty, onended, onjobs }) {
       const { items } = await getJson(`/jobs?${asked}`, { signal });
       draw(items);
       onjobs?.(items);
+      known ??= new Set(items.filter(ended).map((job) => job.id));
+      items.forEach(tell); // a short job may begin and end between two looks
       items.filter((job) => !ended(job) && !followed.has(job.id)).slice(0, FOLLOWED - followed.size).forEach(follow);
     } catch (problem) {
       if (problem.name === "AbortError") return;
@@ -43,8 +46,14 @@ export function jobList({ signal, title, kinds = [], empty, onended, onjobs }) {
     } catch { /* looked at again below */ }
     followed.delete(job.id);
     if (signal.aborted) return;
-    if (ended(last)) onended?.(last);
+    tell(last);
     look();
+  }
+
+  function tell(job) {
+    if (!ended(job) || known.has(job.id)) return;
+    known.add(job.id);
+    onended?.(job);
   }
 
   function draw(items) {
