@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from indexer.tests.scenery import database_of
+from indexer.tests.scenery import settings_of_tests
 from service.app import create_app
 from service.browser import NoBrowserError, chromium, find_chromium
 from service.local import Client
@@ -32,8 +32,7 @@ def start(tmp_path, detector):
 
     @contextmanager
     def started(**settings):
-        data = tmp_path / "data"
-        settings = {"data_dir": data, "database_url": database_of(data), **settings}
+        settings = {**settings_of_tests(tmp_path / "data"), **settings}
         app = create_app(Settings(**settings), detector)
         with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
             yield client
@@ -94,8 +93,7 @@ def live(tmp_path, detector):
 
     @contextmanager
     def started(others=(), **settings):
-        data = tmp_path / "live"
-        settings = {"data_dir": data, "database_url": database_of(data), **settings}
+        settings = {**settings_of_tests(tmp_path / "live"), **settings}
         with listening_service(Settings(**settings), detector, others) as port:
             yield port
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from starlette.testclient import TestClient
 
+from indexer.tests.scenery import settings_of_tests
 from service.app import create_app
 from service.settings import Settings
 from service.tests.stub import COLOURS, OtherStub, crop, picture
@@ -25,9 +26,8 @@ def started(tmp_path, detector, other):
 
     @contextmanager
     def start(first=detector, rest=(other,), **settings):
-        app = create_app(
-            Settings(data_dir=tmp_path / "data", **settings), first, other_detectors=rest
-        )
+        settings = {**settings_of_tests(tmp_path / "data"), **settings}
+        app = create_app(Settings(**settings), first, other_detectors=rest)
         with TestClient(app, base_url="http://localhost") as client:
             yield client
 

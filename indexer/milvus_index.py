@@ -9,16 +9,13 @@ Milvus shows an upsert to others a moment later, unless asked to wait ("Strong")
 STRONG_S after the last change, and are quick after that ("Bounded"). A removal may be shown a
 moment longer: the gallery leaves out what the database does not have any more.
 
-Filters are applied by Milvus, before the nearest are chosen. Names of cameras and tags are held as
-64-bit hashes.
+Filters are applied by Milvus, before the nearest are chosen (milvus_filter.py).
 """
 
-import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,6 +28,7 @@ from sqlalchemy import delete, insert, select, update
 from indexer.engines import OUTSIDE, MilvusServer
 from indexer.errors import DatabaseUnavailableError
 from indexer.live_index import Nearest
+from indexer.milvus_filter import COLUMNS, MOST_TAGS, columns_of, expression, listed
 from indexer.records import EVERY_SCENE, Generation, SceneFilter
 from indexer.store import People, Snapshot, Store
 from indexer.tables import indexes
@@ -41,8 +39,6 @@ STRONG_S = 15.0  # Bounded shows what is older than 5 s; clocks may differ by so
 MOST_HITS = 16_384  # that Milvus gives at once
 ROWS_AT_ONCE = 1_000
 LOADING_S = 60.0  # how long to wait for a collection that the server is loading, after its start
-NEVER = 1 - 2**63  # captured_at of a scene without
-MOST_TAGS = 1_024
 NOT_LOADED, NOT_THERE = 101, 100
 HNSW = {"M": 16, "efConstruction": 200}
 T = TypeVar("T")
@@ -78,10 +74,10 @@ class MilvusIndex:
         with self.alone():
             with self._store.read() as snapshot:
                 self.look(snapshot)
-            if not self._name or not self._ask(lambda: self._client.has_collection(self._name)):
-                self.rebuild()
-            else:
+            if self._fits():
                 self._ask(lambda: self._client.load_collection(self._name))
+            else:
+                self.rebuild()
 
     def rebuild(self) -> None:
         """Fill a new collection from the database, checking every row, and take it."""
@@ -101,6 +97,13 @@ class MilvusIndex:
         self._name, self._change, self._changed_at = fresh, change, at / 1e6
         if before:
             self._ask(lambda: self._client.drop_collection(before))
+
+    def _fits(self) -> bool:
+        """Whether there is a collection, with all that filters ask for."""
+        if not self._name or not self._ask(lambda: self._client.has_collection(self._name)):
+            return False
+        about = self._ask(lambda: self._client.describe_collection(self._name))
+        return set(COLUMNS) <= {field["name"] for field in about["fields"]}
 
     def drop(self) -> None:
         """Delete the collection; that of a generation that is gone."""
@@ -150,7 +153,7 @@ class MilvusIndex:
     def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
         """Hold, of some scenes, exactly these people, with what is known about the scenes."""
         if fewer:
-            held = {int(one["row"]) for one in self._query(f"scene in {_listed(scenes)}")}
+            held = {int(one["row"]) for one in self._query(f"scene in {listed(scenes)}")}
             wanted = set() if people is None else set(people.rows.tolist())
             self._delete(sorted(held - wanted))
         if people is not None:
@@ -182,8 +185,8 @@ class MilvusIndex:
         if filter == EVERY_SCENE:
             return None
         if filter.external_id is not None:  # at most one scene
-            return f"scene in {_listed(snapshot.numbers(filter).tolist())}"
-        return _expression(filter)
+            return f"scene in {listed(snapshot.numbers(filter).tolist())}"
+        return expression(filter, snapshot)
 
     def search(
         self,
@@ -198,7 +201,7 @@ class MilvusIndex:
         """As LiveIndex.search; scenes is what meant says."""
         conditions = [] if scenes is None else [scenes]
         if len(not_scenes):
-            conditions.append(f"scene not in {_listed(not_scenes.tolist())}")
+            conditions.append(f"scene not in {listed(not_scenes.tolist())}")
         if min_score is not None:
             conditions.append(f"score >= {float(np.float32(min_score))!r}")
         recently = abs(time.time() - self._changed_at) < STRONG_S
@@ -207,7 +210,7 @@ class MilvusIndex:
         left_out = not_rows.tolist()
         while True:
             asked = min(k - len(hits), MOST_HITS)
-            excluding = [f"row not in {_listed(left_out)}"] if left_out else []
+            excluding = [f"row not in {listed(left_out)}"] if left_out else []
             some = self._search(query, asked, " and ".join([*conditions, *excluding]), level)
             hits += some
             if len(some) < asked or len(hits) >= k:
@@ -230,7 +233,7 @@ class MilvusIndex:
     def _create(self, name: str) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("row", DataType.INT64, is_primary=True)
-        for field in ("scene", "camera", "captured"):
+        for field in ("scene", *COLUMNS):
             schema.add_field(field, DataType.INT64)
         schema.add_field("score", DataType.FLOAT)
         schema.add_field(
@@ -268,9 +271,7 @@ class MilvusIndex:
                     "scene": number,
                     "score": score,
                     "vector": vector,
-                    "camera": _hash(scene.camera_id or ""),
-                    "captured": _captured(scene.captured_at),
-                    "tags": [_hash(tag) for tag in scene.tags],
+                    **columns_of(scene),
                 }
             )
         for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -330,40 +331,3 @@ class MilvusIndex:
                 raise DatabaseUnavailableError(
                     f"Milvus at {self._server} fails: {said}{hint}"
                 ) from error
-
-
-def _expression(filter: SceneFilter) -> str:
-    """A filter as Milvus writes it; without external_id and scene_not_in."""
-    asked = []
-    if filter.camera_in is not None:
-        asked.append(f"camera in {_hashes(filter.camera_in)}")
-    if filter.camera_not_in:
-        asked.append(f"camera not in {_hashes(filter.camera_not_in)}")
-    if filter.captured_from is not None:
-        asked.append(f"captured >= {microseconds(filter.captured_from)}")
-    if filter.captured_to is not None:
-        asked.append(f"captured < {microseconds(filter.captured_to)}")
-        asked.append(f"captured > {NEVER}")
-    if filter.tags_all:
-        asked.append(f"array_contains_all(tags, {_hashes(filter.tags_all)})")
-    if filter.tags_any:
-        asked.append(f"array_contains_any(tags, {_hashes(filter.tags_any)})")
-    if filter.tags_none:
-        asked.append(f"not array_contains_any(tags, {_hashes(filter.tags_none)})")
-    return " and ".join(asked)
-
-
-def _captured(at: datetime | None) -> int:
-    return NEVER if at is None else microseconds(at)
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-
-
-def _hashes(names: Iterable[str]) -> str:
-    return _listed(_hash(name) for name in names)
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return f"[{', '.join(map(str, numbers))}]"

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from datetime import time as clock
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +61,7 @@ from indexer.tables import (
     suppressed,
     vectors,
 )
-from indexer.times import microseconds, time_of
+from indexer.times import microseconds, since_midnight, time_of
 from indexer.transfer import copy_rows
 from models.detections import Detections
 from models.evaluation.calibration import Calibration
@@ -284,6 +283,18 @@ class Snapshot:
         """The numbers of the scenes that a filter means."""
         found = self._connection.scalars(select(scenes.c.number).where(_condition(filter)))
         return np.fromiter(found, np.int64)
+
+    def years_captured(self, start: datetime, end: datetime) -> tuple[int, int] | None:
+        """The first and the last year, of UTC, in which scenes were captured in start ≤ t < end.
+
+        None when there are none.
+        """
+        at = scenes.c.captured_at
+        statement = select(func.min(at), func.max(at)).where(
+            at >= microseconds(start), at < microseconds(end)
+        )
+        first, last = self._connection.execute(statement).one()
+        return None if first is None else (time_of(first).year, time_of(last).year)
 
     def numbers_of(self, ids: Collection[str]) -> NDArray[np.int64]:
         """The numbers of these scenes; those that are gone are left out."""
@@ -882,7 +893,7 @@ def _condition(filter: SceneFilter) -> ColumnElement[bool]:
         asked.append(column.captured_at < _microseconds(filter.captured_to))
     if filter.time_of_day is not None:
         start, end = (
-            _since_midnight(one) for one in (filter.time_of_day.start, filter.time_of_day.end)
+            since_midnight(one) for one in (filter.time_of_day.start, filter.time_of_day.end)
         )
         shown = TimeOfDay(column.captured_at, literal(filter.time_of_day.zone))
         asked.append(
@@ -906,11 +917,6 @@ def _with_tags(tags: Sequence[str]) -> Any:
 
 def _microseconds(time: datetime | None) -> int | None:
     return None if time is None else microseconds(time)
-
-
-def _since_midnight(time: clock) -> int:
-    seconds = (time.hour * 60 + time.minute) * 60 + time.second
-    return seconds * 1_000_000 + time.microsecond
 
 
 def _chunks(values: Collection[T]) -> Iterator[list[T]]:

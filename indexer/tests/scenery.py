@@ -64,6 +64,14 @@ def engine_of_tests():
     return {} if engine is None else {"engine": engine, "milvus": MilvusServer(os.environ[MILVUS])}
 
 
+def settings_of_tests(directory):
+    """What makes a service keep its data directory where the tests are asked to keep theirs."""
+    settings = {"data_dir": directory, "database_url": database_of(directory)}
+    if ENGINE in os.environ:
+        settings |= {"engine": os.environ[ENGINE], "milvus_uri": os.environ[MILVUS]}
+    return settings
+
+
 def open_gallery(directory, *, dim=DIM, **options):
     options = {"database": database_of(directory), **engine_of_tests(), **options}
     return Gallery.open_(

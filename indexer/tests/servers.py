@@ -25,6 +25,7 @@ MILVUS = "PERSON_SEARCH_TESTS_MILVUS"  # the URI of a Milvus to use
 SERVER = "PERSON_SEARCH_TESTS_POSTGRES"  # the URL of the server that galleries are kept on
 
 
+ETCD_PORT = 2380  # of the etcd within Milvus, which cannot be given another
 MILVUS_OPTIONS = ("common.session.ttl=5", "proxy.timeTickInterval=50", "proxy.ip=127.0.0.1")
 INITDB = ("-A", "trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 
@@ -33,6 +34,16 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def _is_free(port):
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def postgres_programs():
@@ -155,6 +166,8 @@ def milvus():
     program = milvus_program()
     if program is None:
         pytest.skip("no Milvus here: python3 -m venv .venv-milvus, pip install milvus==2.3.5 in it")
+    if not _is_free(ETCD_PORT):
+        pytest.skip(f"no Milvus: its port {ETCD_PORT} is taken; {MILVUS} may name one that runs")
     try:
         server = _MilvusServer(program)
     except AssertionError:  # on a busy machine its parts may give each other up: once more

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from datetime import time as clock
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from indexer import milvus_index
 from indexer.engines import MilvusServer
 from indexer.errors import DatabaseUnavailableError, GalleryError
-from indexer.records import SceneFilter
+from indexer.records import SceneFilter, TimeOfDay
 from indexer.tests.scenery import (
     DIM,
     OtherDetector,
@@ -31,11 +33,30 @@ FILTERS = [
     SceneFilter(camera_not_in=("camera 1", "camera 2")),
     SceneFilter(captured_from=DAY + timedelta(hours=3), captured_to=DAY + timedelta(hours=9)),
     SceneFilter(captured_to=DAY + timedelta(hours=2)),
+    SceneFilter(time_of_day=TimeOfDay(clock(5), clock(9), "Europe/Berlin")),
+    SceneFilter(time_of_day=TimeOfDay(clock(22, 30), clock(4), "America/St_Johns")),
+    SceneFilter(
+        time_of_day=TimeOfDay(clock(0), clock(12), "Asia/Tokyo"),
+        camera_in=("camera 2",),
+        captured_from=DAY,
+        captured_to=DAY + timedelta(days=400),
+    ),
     SceneFilter(tags_all=("a", "b"), tags_none=("früh",)),
     SceneFilter(tags_any=("b", "früh")),
     SceneFilter(external_id="scene 7"),
+    SceneFilter(external_id="nowhere"),
     SceneFilter(camera_in=("nowhere",)),
 ]
+
+
+def test_each_condition_of_a_filter_is_compared():
+    asked = {
+        each.name
+        for each in fields(SceneFilter)
+        for filter in FILTERS
+        if getattr(filter, each.name) != each.default
+    }
+    assert asked == {each.name for each in fields(SceneFilter)} - {"scene_not_in"}  # not Milvus's
 
 
 @pytest.fixture
@@ -50,6 +71,8 @@ def some_scene(number):
         about["camera_id"] = (None, "camera 1", "camera 2", 'it\'s "one"', "4")[number % 5]
     if number % 7:
         about["captured_at"] = DAY + timedelta(minutes=number)
+    if number % 7 == 1:  # also where clocks have changed, and where they were set wrongly
+        about["captured_at"] = DAY.replace(year=(1877, 1970, 2027, 2500)[number % 4], month=7)
     return new_scene(f"scene {number}", **about)
 
 
