@@ -7,7 +7,8 @@
 # The base is what debian:bookworm-slim is made of, put together from Debian's packages, so no image
 # registry is asked either. Each step runs in a chroot, on this machine's network. A certificate
 # bundle in SSL_CERT_FILE is used in the steps, and does not get into the image.
-# Free space: 2 GB, for gpu 10, for train 40. cpu, gpu and scale are then run by docker/smoke.py, as their user, on a read-only root.
+# Free space: 2 GB, for gpu 10, for train 30. What was built is then run, as its user, on a read-only
+# root: docker/smoke.py and docker/smoke_train.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,7 +44,6 @@ else
 fi
 buildah bud "${options[@]}" .
 
-[ "$target" = train ] && exit
 echo "== the image, running"
 new=$(buildah from "$image")
 trap 'buildah rm "$new" > /dev/null; rm -rf "$work"' EXIT
@@ -52,5 +52,7 @@ if [ "$target" = gpu ] && ! nvidia-smi > /dev/null 2>&1; then
   echo "       no GPU here: its model runs on the CPU"
   environment=(PERSON_SEARCH_DEVICE=cpu)
 fi
+smoke=docker/smoke.py
+[ "$target" = train ] && smoke=docker/smoke_train.py
 buildah inspect --type image "$image" |
-  python3 docker/smoke.py "$(buildah mount "$new")" "${environment[@]}"
+  python3 "$smoke" "$(buildah mount "$new")" "${environment[@]}"

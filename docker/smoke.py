@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
@@ -79,16 +80,7 @@ class Container:
 
 
 def main():
-    if os.environ.get("SMOKE_ALONE") != "1":  # a network of its own, with nothing in it but lo
-        script = 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"'
-        words = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, *sys.argv]
-        os.execvpe(words[0], words, os.environ | {"SMOKE_ALONE": "1"})
-    root, config = sys.argv[1], json.load(sys.stdin)["Docker"]["config"]
-    config["Env"] += sys.argv[2:]
-    with tempfile.TemporaryDirectory() as folder:
-        volumes = {inside: str(Path(folder, inside.strip("/"))) for inside in config["Volumes"]}
-        for outside in volumes.values():
-            Path(outside).mkdir(mode=0o700)
+    with image_to_try() as (root, config, volumes):
         first = Container(root, config, volumes)
         try:
             try_first(first, volumes)
@@ -106,6 +98,25 @@ def main():
             check(seconds < STOP_S and code == 0, f"SIGTERM: ended in {seconds:.1f} s with {code}")
         finally:
             second.process.kill()
+
+
+@contextmanager
+def image_to_try():
+    """Where the image lies, what it says of itself, and directories for its volumes.
+
+    With a network of its own, in which there is nothing but lo.
+    """
+    if os.environ.get("SMOKE_ALONE") != "1":
+        script = 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"'
+        words = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, *sys.argv]
+        os.execvpe(words[0], words, os.environ | {"SMOKE_ALONE": "1"})
+    root, config = sys.argv[1], json.load(sys.stdin)["Docker"]["config"]
+    config["Env"] += sys.argv[2:]
+    with tempfile.TemporaryDirectory() as folder:
+        volumes = {inside: str(Path(folder, inside.strip("/"))) for inside in config["Volumes"]}
+        for outside in volumes.values():
+            Path(outside).mkdir(mode=0o700)
+        yield root, config, volumes
 
 
 def try_first(container, volumes):
