@@ -50,10 +50,16 @@ def postgres_server():
 
 
 @pytest.fixture(scope="session")
-def milvus():
-    """The URI of a Milvus server on loopback, for all tests that need one."""
-    with servers.milvus() as uri:
-        yield uri
+def milvus_server():
+    """A Milvus server on loopback, for all tests that need one."""
+    with servers.milvus() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus(milvus_server):
+    """The URI of a Milvus server on loopback."""
+    return milvus_server.uri
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,6 +120,7 @@ def test_a_directory_below_a_file_is_named_in_one_line(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.sqlite
 @needs_namespaces
 def test_nothing_is_asked_of_the_network(tmp_path):
     """The service and the model that ships work where there is no network but loopback."""

@@ -130,6 +130,7 @@ def test_a_preview_erases_nothing_and_its_token_erases_what_it_showed(client, ad
     assert (again.status_code, again.json()["code"]) == (410, "erasure_token")
 
 
+@pytest.mark.sqlite
 def test_no_byte_of_what_was_erased_is_in_the_data_directory(client, tmp_path):
     contents = [picture(RED, BLUE, file_format="PNG", seed=seed) for seed in range(12)]
     images = []
@@ -155,6 +156,7 @@ def test_no_byte_of_what_was_erased_is_in_the_data_directory(client, tmp_path):
     assert found_in(data, *needles, *crops) == []
 
 
+@pytest.mark.sqlite
 def test_what_a_job_was_told_about_an_erased_image_is_gone_with_it(client, tmp_path):
     about = json.dumps({"attributes": {"name": "person 003"}})
     accepted = client.post(
@@ -173,6 +175,7 @@ def test_what_a_job_was_told_about_an_erased_image_is_gone_with_it(client, tmp_p
     assert client.get(f"/jobs/{accepted['job_id']}").json()["state"] == "succeeded"
 
 
+@pytest.mark.sqlite
 def test_an_embedding_that_was_erased_is_nowhere(client, add, tmp_path):
     red = add(RED)
     add(BLUE)
@@ -409,6 +412,7 @@ def test_images_that_are_too_old_go_at_the_start_and_are_counted(start):
 # The index
 
 
+@pytest.mark.sqlite
 def test_compaction_is_a_job_and_the_index_says_what_it_freed(client, add):
     first = add(RED, BLUE)
     add(GREEN)

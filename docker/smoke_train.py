@@ -2,7 +2,8 @@
 
     buildah inspect --type image IMAGE | python3 docker/smoke_train.py DIR [NAME=VALUE …]
 
-As smoke.py does for images that serve: a short training on the scenes that ship, killed and resumed.
+As smoke.py does for images that serve: a short training on the scenes that ship is killed, and
+resumed.
 """
 
 import shutil

@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -154,14 +155,14 @@ def milvus_program():
 
 @contextmanager
 def milvus():
-    """The URI of a Milvus of its own, or of the one that PERSON_SEARCH_TESTS_MILVUS names.
+    """A Milvus of its own, or the one that PERSON_SEARCH_TESTS_MILVUS names, with its uri.
 
     Skips the test where there is none.
     """
     pytest.importorskip("pymilvus", reason="pymilvus is not installed: the extra scale has it")
     given = os.environ.get(MILVUS)
     if given:
-        yield given
+        yield SimpleNamespace(uri=given)
         return
     program = milvus_program()
     if program is None:
@@ -169,41 +170,58 @@ def milvus():
     if not _is_free(ETCD_PORT):
         pytest.skip(f"no Milvus: its port {ETCD_PORT} is taken; {MILVUS} may name one that runs")
     try:
-        server = _MilvusServer(program)
+        server = MilvusProcess(program)
     except AssertionError:  # on a busy machine its parts may give each other up: once more
-        server = _MilvusServer(program)
+        server = MilvusProcess(program)
     try:
-        yield server.uri
+        yield server
     finally:
         server.end()
 
 
-class _MilvusServer:
+class MilvusProcess:
+    """A server that tests may kill and start again."""
+
     def __init__(self, program):
         self._folder = Path(tempfile.mkdtemp(prefix="milvus-"))
         port = free_port()
         self.uri = f"http://127.0.0.1:{port}"
+        words = [program, "--data", self._folder / "data", "--proxy-port", str(port)]
+        settings = [word for one in MILVUS_OPTIONS for word in ("--extra-config", one)]
+        self._run(words + settings, self._folder)
+
+    def kill(self):
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def start_again(self):
+        """With what it had: the program itself, since what starts it first would move its ports."""
+        data = self._folder / "data"
+        own = {"DEPLOY_MODE": "STANDALONE", "METRICS_PORT": "9091", "MILVUS_RUN_DIR": data / "run"}
+        own["LD_LIBRARY_PATH"] = data / "bin"
+        self._run([data / "bin" / "milvus", "run", "standalone"], data, env={**os.environ, **own})
+
+    def end(self):
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, words, folder, **options):
         log = self._folder / "log"
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [program, "--data", self._folder / "data", "--proxy-port", str(port)]
-                + [word for setting in MILVUS_OPTIONS for word in ("--extra-config", setting)],
+                words,
                 stdout=file,
                 stderr=file,
-                cwd=self._folder,
+                cwd=folder,
                 start_new_session=True,  # it and what it starts can be ended together
+                **options,
             )
         try:
             _wait_for_milvus(self.uri, self._process, log)
         except BaseException:
             self.end()
             raise
-
-    def end(self):
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _wait_for_milvus(uri, process, log):

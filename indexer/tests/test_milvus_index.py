@@ -1,5 +1,6 @@
 """A gallery with its vectors in a real Milvus answers as it does with them in memory."""
 
+import re
 import threading
 import time
 from dataclasses import fields
@@ -23,6 +24,7 @@ from indexer.tests.scenery import (
     person,
     unit,
 )
+from indexer.tests.servers import MilvusProcess
 
 pytestmark = pytest.mark.slow
 
@@ -198,6 +200,54 @@ def test_a_change_that_did_not_reach_milvus_reaches_it_before_the_next_search(
                 gallery.search(query, k=4)
 
         assert len(gallery.search(query, k=4)) == 4
+
+
+def test_a_milvus_that_is_killed_takes_nothing_along(tmp_path, outside, milvus_server):
+    if not isinstance(milvus_server, MilvusProcess):
+        pytest.skip("a Milvus that was started elsewhere is not killed")
+    acknowledged, refused = set(), 0
+    with open_gallery(tmp_path, **outside) as gallery:
+        early = [gallery.add(some_scene(n), people(2, seed=n)).scene.id for n in range(20)]
+        adding = threading.Event()
+
+        def add():
+            nonlocal refused
+            for number in range(100, 100_000):
+                try:
+                    scene = gallery.add(some_scene(number), people(2, seed=number)).scene
+                except DatabaseUnavailableError:
+                    refused += 1
+                    return
+                acknowledged.add(scene.id)
+                adding.set()
+
+        writer = threading.Thread(target=add)
+        writer.start()
+        adding.wait(60)
+        time.sleep(1)
+        milvus_server.kill()
+        writer.join()
+        for act in (lambda: gallery.remove(early[0]), lambda: answers(gallery, 1)):
+            with pytest.raises(DatabaseUnavailableError, match=re.escape(milvus_server.uri)):
+                act()
+        milvus_server.start_again()
+        found = wait_for_answers(gallery)
+        there = {scene.id for scene in gallery.scenes(limit=1000).scenes}
+    with open_gallery(tmp_path) as gallery:
+        assert answers(gallery) == found
+    assert refused == 1
+    assert acknowledged | set(early[1:]) <= there
+
+
+def wait_for_answers(gallery):
+    """Answers of a gallery whose Milvus has just started."""
+    ends = time.monotonic() + 120
+    while True:
+        try:
+            return answers(gallery)
+        except DatabaseUnavailableError:
+            assert time.monotonic() < ends
+            time.sleep(0.5)
 
 
 def test_a_collection_that_was_lost_is_filled_again(tmp_path, outside):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from indexer.tests.scenery import database_of
+from indexer.tests.scenery import settings_of_tests
 from service.__main__ import main
 from service.tests.stub import GREY, KeenStub, StubDetector
 
@@ -43,8 +43,10 @@ class Served:
 
     def __init__(self, data, *, port=None, seconds=0.0, **settings):
         self.data, self.port, self.log = data, port or free_port(), data.parent / "service.log"
-        settings = {"database_url": database_of(data) or "", **settings}
-        environment = {f"PERSON_SEARCH_{name.upper()}": str(v) for name, v in settings.items()}
+        environment = {
+            f"PERSON_SEARCH_{name.upper()}": "" if value is None else str(value)
+            for name, value in {**settings_of_tests(data), **settings}.items()
+        }
         environment |= {name: v for name, v in os.environ.items() if name.startswith("AWS_")}
         arguments = ["--port", str(self.port), "--data-dir", str(data)]
         self.process = FORKS.Process(
