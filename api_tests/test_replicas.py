@@ -193,6 +193,39 @@ def test_a_job_is_done_once_though_the_service_that_took_it_is_killed(start):
             assert done["progress"]["done"] == 10, done
 
 
+def test_a_key_that_one_service_answers_no_other_does_until_it_ends(start):
+    one, other = (start(seconds=3) for _ in range(2))
+    again = {"headers": {"Idempotency-Key": "a key"}}
+    told = []
+
+    def ask(service, number):
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            Client(service.port) as client,
+        ):
+            told.append(client.post_form("/gallery/images", scene(number), **again))
+
+    first = threading.Thread(target=ask, args=(one, 1))
+    first.start()
+    time.sleep(1)
+    ask(other, 1)
+    first.join()
+    ask(other, 1)
+
+    assert [status for status, _ in told] == [409, 201, 201]
+    assert told[0][1]["code"] == "idempotency_in_progress"
+    assert told[1] == told[2]
+
+    again["headers"]["Idempotency-Key"] = "another key"
+    first = threading.Thread(target=ask, args=(one, 2))
+    first.start()
+    time.sleep(1)
+    one.kill()
+    first.join()
+    ask(other, 2)
+    assert [status for status, _ in told[3:]] == [201]
+
+
 def test_a_change_of_metadata_counts_at_every_service_at_once(start):
     services = [start() for _ in range(2)]
     with Client(services[0].port) as one, Client(services[1].port) as other:

@@ -46,6 +46,13 @@ class Database(Protocol):
     def indexing(self) -> AbstractContextManager[None]:
         """A time in which no other process brings up an index that all of them use."""
 
+    def claim(self, name: str) -> bool:
+        """Have a name for this process alone; False when another process has it. Until unclaim, or
+        until the database is lost. Within one process, who calls keeps them apart."""
+
+    def unclaim(self, name: str) -> None:
+        """Have a name no more, if this process has it."""
+
     def keeping(self) -> AbstractContextManager[None]:
         """A time in which kept is true for the other processes; several may be in one."""
 

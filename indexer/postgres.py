@@ -6,6 +6,8 @@ rows, files say, holds another one (K_CHANGE) meanwhile, and writes on the conne
 when that breaks, the lock is free and nothing more can be written under it.
 """
 
+import hashlib
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +59,9 @@ class Postgres:
             raise GalleryError("the database URL cannot be read") from None
         self.name = parsed.set(drivername="postgresql").render_as_string(hide_password=True)
         self._closed = False
-        self._held = threading.local()  # .connection: that holds K_CHANGE; .depth
+        self._held = threading.local()  # .connection: that holds K_CHANGE
+        self._claiming = threading.Lock()
+        self._claims: Connection | None = None
         self.reader = _connect(parsed, "REPEATABLE READ", read_only=True, at_once=12)
         # Each statement sees what was committed before it, so what follows a lock is up to date.
         self.writer = _connect(parsed, "READ COMMITTED", read_only=False, at_once=8)
@@ -108,6 +112,25 @@ class Postgres:
                 yield
             finally:
                 self._unlock(connection, K_INDEX)
+
+    def claim(self, name: str) -> bool:
+        return bool(self._of_claims("SELECT pg_try_advisory_lock(:high, :low)", name))
+
+    def unclaim(self, name: str) -> None:
+        with suppress(GalleryError):  # lost or closed: then it is free already
+            self._of_claims("SELECT pg_advisory_unlock(:high, :low)", name)
+
+    def _of_claims(self, asked: str, name: str) -> Any:
+        """Ask about the lock of a name, on the one connection that holds all of them."""
+        high, low = struct.unpack(">ii", hashlib.sha256(name.encode()).digest()[:8])
+        numbers = {"high": high, "low": low}
+        with self._claiming, self._translated():
+            if self._claims is not None:
+                with suppress(DBAPIError):  # it may have been lost long ago
+                    return _scalar(self._claims, asked, numbers)
+                _end(self._claims)
+            self._claims = self.writer.connect()
+            return _scalar(self._claims, asked, numbers)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -174,7 +197,10 @@ class Postgres:
             return int(size.scalar() or 0)
 
     def close(self) -> None:
-        self._closed = True  # else a pool that was disposed of would connect again
+        with self._claiming:
+            self._closed = True  # else a pool that was disposed of would connect again
+            if self._claims is not None:
+                _end(self._claims)
         self.reader.dispose()
         self.writer.dispose()
 
@@ -260,6 +286,17 @@ def _connect(url: Any, isolation_level: Any, *, read_only: bool, at_once: int) -
 
     event.listen(engine, "connect", set_up)
     return engine
+
+
+def _scalar(connection: Connection, asked: str, numbers: dict[str, int]) -> Any:
+    with connection.begin():
+        return connection.execute(text(asked), numbers).scalar()
+
+
+def _end(connection: Connection) -> None:
+    """A session that ends gives its locks back."""
+    connection.invalidate()
+    connection.close()
 
 
 def _lock_transaction(connection: Connection, key: int) -> None:

@@ -61,6 +61,17 @@ class ReplyStore:
             row.created_at,
         )
 
+    def claim(self, key_name: str, key: str) -> bool:
+        """Answer a key at this process alone, until unclaim; False when another one does already.
+
+        One process claims a key once at a time.
+        """
+        return self._store.claim(_claimed(key_name, key))
+
+    def unclaim(self, key_name: str, key: str) -> None:
+        """Let any process answer a key."""
+        self._store.unclaim(_claimed(key_name, key))
+
     def keep(self, reply: Reply) -> None:
         """Keep an answer; on disk when this returns.
 
@@ -89,6 +100,10 @@ def keep_reply(connection: Connection, reply: Reply) -> None:
     connection.execute(
         statement.on_conflict_do_update(index_elements=["key_name", "key"], set_=values)
     )
+
+
+def _claimed(key_name: str, key: str) -> str:
+    return f"reply\0{key_name}\0{key}"
 
 
 def _expired() -> int:

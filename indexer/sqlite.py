@@ -65,6 +65,12 @@ class SqliteFile:
     def indexing(self) -> AbstractContextManager[None]:
         return nothing()
 
+    def claim(self, name: str) -> bool:
+        return True
+
+    def unclaim(self, name: str) -> None:
+        """No other process has one."""
+
     def keeping(self) -> AbstractContextManager[None]:
         return nothing()
 

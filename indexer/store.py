@@ -149,6 +149,14 @@ class Store:
         """A time in which no other process brings up an index that all of them use."""
         return self._database.indexing()
 
+    def claim(self, name: str) -> bool:
+        """Have a name for this process alone; False when another process has it."""
+        return self._database.claim(name)
+
+    def unclaim(self, name: str) -> None:
+        """Have a name no more, if this process has it."""
+        self._database.unclaim(name)
+
     def keeping(self) -> AbstractContextManager[None]:
         """A time in which kept tells all processes that what is removed stays where it is."""
         return self._database.keeping()

@@ -64,6 +64,11 @@ class Asked:
     key: str
     fingerprint: str
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells it from others that run meanwhile."""
+        return self.key_name, self.key
+
     def reply(self, response: Response) -> Reply:
         """An answer to it, to be kept."""
         headers = {
@@ -103,21 +108,13 @@ async def answer_once(
         return (await work(None)).response()
     asked = Asked(key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint))
     with parts.requests.one_at_a_time(asked):
-        before = await _before(parts, asked)
-        if before is not None:
-            return before
         try:
-            answer = await work(asked)
-        except PersonSearchError as error:
-            if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
-                before = await _keep(parts, asked, _problem_response(error, request))
-                if before is not None:
-                    return before
-            raise
-        response = answer.response()
-        if answer.keep and not answer.kept:
-            return await _keep(parts, asked, response) or response
-        return response
+            if not await anyio.to_thread.run_sync(parts.gallery.replies.claim, *asked.name):
+                raise _in_progress()
+            return await _answer(request, parts, asked, work)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(parts.gallery.replies.unclaim, *asked.name)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -169,20 +166,40 @@ class RunningRequests:
         Raises:
             RequestError: idempotency_in_progress or idempotency_key_reused, when one is.
         """
-        name = (asked.key_name, asked.key)
         with self._lock:
-            running = self._running.setdefault(name, asked)
+            running = self._running.setdefault(asked.name, asked)
         if running.fingerprint != asked.fingerprint:
             raise _reused()
         if running is not asked:
-            raise RequestError(
-                "idempotency_in_progress", "The first request with this key is not done yet."
-            )
+            raise _in_progress()
         try:
             yield
         finally:
             with self._lock:
-                del self._running[name]
+                del self._running[asked.name]
+
+
+async def _answer(
+    request: Request,
+    parts: "Parts",
+    asked: Asked,
+    work: Callable[[Asked | None], Awaitable[Answer]],
+) -> Response:
+    before = await _before(parts, asked)
+    if before is not None:
+        return before
+    try:
+        answer = await work(asked)
+    except PersonSearchError as error:
+        if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
+            before = await _keep(parts, asked, _problem_response(error, request))
+            if before is not None:
+                return before
+        raise
+    response = answer.response()
+    if answer.keep and not answer.kept:
+        return await _keep(parts, asked, response) or response
+    return response
 
 
 async def _before(parts: "Parts", asked: Asked) -> Response | None:
@@ -216,6 +233,12 @@ async def _keep(parts: "Parts", asked: Asked, response: Response) -> Response | 
 def _problem_response(error: PersonSearchError, request: Request) -> Response:
     content = problem(error, instance=request.url.path, request_id=request.state.request_id)
     return problem_response(content, error.headers if isinstance(error, RequestError) else {})
+
+
+def _in_progress() -> RequestError:
+    return RequestError(
+        "idempotency_in_progress", "The first request with this key is not done yet."
+    )
 
 
 def _reused() -> RequestError:

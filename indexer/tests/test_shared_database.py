@@ -158,6 +158,21 @@ def test_an_addition_that_was_cut_off_can_be_made_again(tmp_path, postgres):
         assert other.content(scene.id) == b"a"
 
 
+def test_a_name_is_claimed_by_one_and_free_once_its_connection_is_lost(two, postgres):
+    one, other = (gallery.replies for gallery in two)
+    assert one.claim("", "a")
+    assert not other.claim("", "a")
+    assert other.claim("", "b")
+    one.unclaim("", "a")
+    assert other.claim("", "a")
+    postgres.stop()
+    postgres.start()
+    assert one.claim("", "a")
+    assert not other.claim("", "a")
+    other.unclaim("", "a")  # which it has no more
+    assert not other.claim("", "a")
+
+
 def test_numbers_of_changes_rise_in_the_order_in_which_they_are_seen(two):
     """Else an index that has come to one number could miss a lower one that is seen later."""
     seen, ended = [], threading.Event()
