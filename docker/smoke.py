@@ -71,6 +71,12 @@ class Container:
         done = subprocess.run(enter + self.command(words), capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
+    def give_up(self, finding):
+        """End it and this program, with what it said."""
+        self.process.kill()
+        print(self.process.communicate()[1], file=sys.stderr)
+        check(False, finding)
+
     def end(self, signal):
         """Seconds until it ended, and how."""
         begun = time.monotonic()
@@ -174,9 +180,7 @@ def wait_ready(container):
             ask("GET", "/readyz")
         except OSError as error:
             if container.process.poll() is not None or time.monotonic() - begun > START_S:
-                container.process.kill()
-                print(container.process.communicate()[1], file=sys.stderr)
-                check(False, f"ready within {START_S} s: {error}")
+                container.give_up(f"ready within {START_S} s: {error}")
             time.sleep(0.1)
         else:
             tell(f"ready in {time.monotonic() - begun:.1f} s")

@@ -50,9 +50,7 @@ def wait_for(file, container):
     begun = time.monotonic()
     while not file.exists():
         if container.process.poll() is not None or time.monotonic() - begun > LONGEST_S:
-            container.process.kill()
-            print(container.process.communicate()[1], file=sys.stderr)
-            check(False, f"{file.name} within {LONGEST_S} s")
+            container.give_up(f"{file.name} within {LONGEST_S} s")
         time.sleep(0.2)
 
 

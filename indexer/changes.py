@@ -15,7 +15,7 @@ from indexer.object_originals import ObjectOriginals
 from indexer.opening import sweep
 from indexer.originals import Originals
 from indexer.reserve import Reserve
-from indexer.store import Store
+from indexer.store import Change, Store
 
 T = TypeVar("T")
 
@@ -57,6 +57,14 @@ class Changes:
             with self.store.changing():
                 self.answering.refresh()
                 yield
+
+    @contextmanager
+    def writing(self) -> Iterator[Change]:
+        """One change that leaves every vector as it is; the index takes over its number."""
+        with self.store.write() as change:
+            yield change
+            number = change.last_change()
+        self.answering.follow(number)
 
     def deleting(self, delete: Callable[[], T]) -> T:
         """Delete, with the reserve's space when the disk is full."""

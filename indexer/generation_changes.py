@@ -90,7 +90,6 @@ def activate(changes: Changes, id: str) -> bool:
                 return True
             if generations.lacking(snapshot.connection, generation.number, 1):
                 return False
-        with store.read() as snapshot:
             stored = snapshot.rows_of(generation.number)
         answering.catch_up(fresh, stored)
         if len(stored) != len(fresh):

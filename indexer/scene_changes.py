@@ -97,11 +97,9 @@ def add(
 def patch(changes: Changes, scene_id: str, values: Mapping[str, object]) -> StoredScene:
     """Replace what is said of a scene: Gallery.patch."""
     with changes.changing():
-        with changes.store.write() as change:
+        with changes.writing() as change:
             if not change.patch(scene_id, values):
                 raise no_scene(scene_id)
-            number = change.last_change()
-        changes.answering.follow(number)
         return read_scene(changes.store, scene_id)
 
 
@@ -172,11 +170,9 @@ def remove_detection(changes: Changes, detection_id: str) -> None:
 def label(changes: Changes, detection_id: str, label: str) -> StoredDetection:
     """Say who a detection is: Gallery.label."""
     with changes.changing():
-        with changes.store.write() as change:
+        with changes.writing() as change:
             if not change.set_label(detection_id, label):
                 raise no_detection(detection_id)
-            number = change.last_change()
-        changes.answering.follow(number)
         return read_detection(changes.store, detection_id)
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.tests.scenery import settings_of_tests
+from indexer.tests.servers import free_port
 from service.__main__ import main
 from service.tests.stub import GREY, KeenStub, StubDetector
 
@@ -22,12 +22,6 @@ START_S = 30
 # Forked from a process that has imported everything: a restart takes a tenth of a second.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["service.tests.stub"])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _serve(arguments, environment, seconds, log):
