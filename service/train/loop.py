@@ -19,7 +19,7 @@ from service.train.data import RunOrder, RunScenes, TrainingData, batches
 from service.train.evaluation import evaluate_network
 from service.train.finish import finish, read_validation, set_serving_rules
 from service.train.presets import PRESETS
-from service.train.processes import agreed, joined, run_id, was_restarted
+from service.train.processes import agreed, joined, run_id
 from service.train.records import opened
 from service.train.steps import Steps
 from service.train.weights import load_weights
@@ -90,6 +90,8 @@ def train(config: TrainConfig) -> Path | None:
             layout=torch.channels_last if config.channels_last else torch.contiguous_format,
         )
         done = _resume(checkpoint, config, steps) if goes_on else 0
+        if goes_on:
+            log.info("goes on after step %d, from %s", done, checkpoint)
         order = _order(config, data, part=part, start=done)
         log.info(
             "%d scenes, %d people, %d steps of %d scenes on %d × %s",
@@ -225,11 +227,12 @@ def _content(
 
 
 def _is_of_this_run(checkpoint: Path) -> bool:
-    """Whether torchrun started this run again, and before that it had come to this checkpoint.
+    """Whether this run, by torchrun's id, had come to this checkpoint before it was started again.
 
-    What an earlier run left in the same directory does not count.
+    What a run of another id left in the same directory does not count. How often torchrun started
+    it says nothing: each machine counts only what failed there.
     """
-    if not was_restarted() or run_id() is None or not checkpoint.exists():
+    if run_id() is None or not checkpoint.exists():
         return False
     return bool(load_checkpoint(checkpoint).get("run") == run_id())
 

@@ -55,12 +55,14 @@ def joined(device: str) -> Iterator[Place]:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        PersonSearchError: there is no GPU, or not one for each process.
+        PersonSearchError: there is no GPU, or not one for each process; or torchrun would start
+            the processes again without a way to find each other.
     """
     place = _place(device)
     if place.count == 1:
         yield place
         return
+    _refuse_stale_addresses()
     backend = "nccl" if place.device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:
@@ -73,11 +75,6 @@ def run_id() -> str | None:
     """The id of this run, the same after torchrun started it again; None where it has none."""
     given = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # torchrun's own default
     return None if given == "none" else given
-
-
-def was_restarted() -> bool:
-    """Whether torchrun started the processes again, because one of them had ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def agreed(answer: bool) -> bool:
@@ -102,6 +99,21 @@ def padded_alike(images: Tensor) -> Tensor:
     joint_height, joint_width = most.tolist()
     padded: Tensor = pad(images, (0, joint_width - width, 0, joint_height - height))
     return padded
+
+
+def _refuse_stale_addresses() -> None:
+    """Refuse restarts in which processes would look for those that ended (pytorch issue 135712).
+
+    The store by which processes find each other is then torchrun's own. It outlives them, with the
+    addresses of those that ended: a process that reads one waits there for days.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise PersonSearchError(
+            f"--max-restarts {restarts} needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the "
+            "environment of every torchrun: otherwise processes that are started again look for "
+            "those that ended"
+        )
 
 
 def _place(device: str) -> Place:
