@@ -34,6 +34,7 @@ from models.detections import Detections
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(14_400)]
 
 DIM = 8
+MEMORY = Path("/dev/shm")  # what a disk keeps is proven elsewhere; here it would take most time
 NAMES = st.sampled_from("abcdefgh")
 CAMERAS = st.sampled_from([None, "1", "2"])
 MODELS = {
@@ -106,7 +107,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         self.directory = Path(self.folder.name)
         self.gallery = open_gallery(self.directory, dim=DIM)
         self.held = {}  # by name
@@ -348,7 +349,7 @@ class Life(RuleBasedStateMachine):
                 self.gallery.detection(id)
 
 
-@pytest.mark.parametrize("lives", [100, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("lives", [500, pytest.param(20_000, marks=pytest.mark.soak)])
 def test_a_gallery_does_what_a_dict_would(lives, seed):
     machine = seeded(seed)(Life)
     run(
