@@ -128,7 +128,8 @@ class Preview:
 
 
 class Previews:
-    """Previews by token, in memory: a restart forgets them. Any thread may call anything."""
+    """Previews by token, in memory: a restart forgets them, other services of the gallery never
+    know them. Any thread may call anything."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -159,7 +160,9 @@ class Previews:
         with self._lock:
             preview = self._kept.pop(token, None)
         if preview is None or preview.expires < time.monotonic():
-            raise RequestError("erasure_token", "The token was used, has expired, or never was.")
+            raise RequestError(
+                "erasure_token", "The token was used, has expired, or is not of this service."
+            )
         return preview
 
 

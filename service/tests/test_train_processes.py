@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from models.datasets.synthetic import write_synthetic  # noqa: E402
 from models.errors import PersonSearchError  # noqa: E402
 from service.tests.serving import free_port  # noqa: E402
 from service.tests.training import config, flags, learn, told_losses  # noqa: E402
-from service.train import loop  # noqa: E402
+from service.train import loop, processes  # noqa: E402
 from service.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from service.train.loop import train  # noqa: E402
 from service.train.processes import Place, joined, padded_alike  # noqa: E402
@@ -136,7 +137,7 @@ def test_a_killed_process_of_two_machines_changes_nothing(runs, scenes, tmp_path
         assert [agent.wait(200) for agent in agents] == [0, 0]
     finally:
         for agent in agents:
-            agent.kill()
+            agent.terminate()  # with its process
             agent.wait()
 
     log = (out / "log.txt").read_text()
@@ -185,6 +186,19 @@ def test_restarts_without_a_way_to_find_each_other_are_refused(monkeypatch):
         pytest.raises(PersonSearchError, match="3 needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"),
         joined("cpu"),
     ):
+        pass
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_who_waits_for_the_others_in_vain_says_so(monkeypatch, rank):
+    monkeypatch.setattr(processes, "ARRIVAL", timedelta(seconds=1))
+    for name, value in (
+        ("WORLD_SIZE", "2"), ("RANK", rank),
+        ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(free_port())),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(PersonSearchError, match="of 2 processes not all came"), joined("cpu"):
         pass
 
 

@@ -16,6 +16,8 @@ from models.nn.joint import shared_device
 # The first process writes checkpoints and evaluates while the others wait in their next step.
 # torchrun ends them all when one fails, so no time limit is needed to notice that.
 PATIENCE = timedelta(days=7)
+# One that ends before it has met the others would leave them waiting for as long.
+ARRIVAL = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def joined(device: str) -> Iterator[Place]:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        PersonSearchError: there is no GPU, or not one for each process; or torchrun would start
-            the processes again without a way to find each other.
+        PersonSearchError: there is no GPU, or not one for each process; the others do not come; or
+            torchrun would start the processes again without a way to find each other.
     """
     place = _place(device)
     if place.count == 1:
@@ -64,7 +66,9 @@ def joined(device: str) -> Iterator[Place]:
         return
     _refuse_stale_addresses()
     backend = "nccl" if place.device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    distributed.init_process_group(
+        backend, store=_meeting(place), rank=place.rank, world_size=place.count, timeout=PATIENCE
+    )
     try:
         yield place
     finally:
@@ -99,6 +103,20 @@ def padded_alike(images: Tensor) -> Tensor:
     joint_height, joint_width = most.tolist()
     padded: Tensor = pad(images, (0, joint_width - width, 0, joint_height - height))
     return padded
+
+
+def _meeting(place: Place) -> distributed.Store:
+    """Where processes exchange their addresses, once all of them are there."""
+    try:
+        store, _, _ = next(distributed.rendezvous("env://", timeout=ARRIVAL))
+        store.set(f"arrived/{place.rank}", "")
+        store.wait([f"arrived/{rank}" for rank in range(place.count)], ARRIVAL)
+    except distributed.DistError as error:
+        raise PersonSearchError(
+            f"of {place.count} processes not all came within {ARRIVAL.total_seconds():.0f} s; what "
+            f"torchrun printed on the other machines tells why ({error})"
+        ) from error
+    return store
 
 
 def _refuse_stale_addresses() -> None:
