@@ -194,7 +194,7 @@ def test_a_job_is_done_once_though_the_service_that_took_it_is_killed(start):
 
 
 def test_a_key_that_one_service_answers_no_other_does_until_it_ends(start):
-    one, other = (start(seconds=3) for _ in range(2))
+    one, other = (start(seconds=1.5) for _ in range(2))
     again = {"headers": {"Idempotency-Key": "a key"}}
     told = []
 
@@ -205,11 +205,11 @@ def test_a_key_that_one_service_answers_no_other_does_until_it_ends(start):
         ):
             told.append(client.post_form("/gallery/images", scene(number), **again))
 
-    first = threading.Thread(target=ask, args=(one, 1))
-    first.start()
-    time.sleep(1)
-    ask(other, 1)
-    first.join()
+    both = [threading.Thread(target=ask, args=(service, 1)) for service in (one, other)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
     ask(other, 1)
 
     assert [status for status, _ in told] == [409, 201, 201]
@@ -219,7 +219,7 @@ def test_a_key_that_one_service_answers_no_other_does_until_it_ends(start):
     again["headers"]["Idempotency-Key"] = "another key"
     first = threading.Thread(target=ask, args=(one, 2))
     first.start()
-    time.sleep(1)
+    time.sleep(0.5)
     one.kill()
     first.join()
     ask(other, 2)

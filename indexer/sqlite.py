@@ -85,10 +85,9 @@ class SqliteFile:
             _without_foreign_keys(connection),
             connection.begin(),
         ):
-            damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
             if damage != "ok":
-                found_wrong = " ".join(str(damage).split())  # on one line
-                raise GalleryDamagedError(f"{self.path} is damaged: {found_wrong}")
+                raise GalleryDamagedError(f"{self.path} is damaged: {_on_one_line(damage)}")
             yield connection
 
     @contextmanager
@@ -174,7 +173,7 @@ class FrozenFile:
             self._connection.backup(copy, pages=PAGES_AT_ONCE)
             # One file, without a log beside it.
             copy.execute("PRAGMA journal_mode = DELETE")
-            damage = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            damage = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if damage != "ok":
             raise GalleryDamagedError(f"the copy of the database is damaged: {damage}")
         with path.open("rb") as file:
@@ -239,9 +238,13 @@ def _translated(path: Path) -> Iterator[None]:
         # Text that is none, and columns under other names: migrated files have neither.
         unreadable = any(words in str(cause) for words in ("decode to UTF-8", "no such column"))
         if unreadable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise GalleryDamagedError(f"{path} is damaged: {cause}") from error
+            raise GalleryDamagedError(f"{path} is damaged: {_on_one_line(cause)}") from error
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
             raise GalleryError(f"cannot use {path}: {cause}") from error
         raise
     except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
         raise GalleryDamagedError(f"{path} is damaged: it holds text that is none") from error
+
+
+def _on_one_line(words: object) -> str:
+    return " ".join(str(words).split())

@@ -123,6 +123,21 @@ def test_a_changed_scene_is_as_it_was_written_last(whole):
         assert gallery.get(scene.id).tags == ("c", "a")
 
 
+def test_a_list_of_a_scene_s_people_that_misses_one_is_refused(whole):
+    path, the_list = whole[0] / DATABASE, "sqlite_schema WHERE name = 'detections_by_scene'"
+    with closing(sqlite3.connect(path)) as base, base:
+        kept = base.execute(f"SELECT * FROM {the_list}").fetchone()
+        base.execute("PRAGMA writable_schema = ON")
+        base.execute(f"DELETE FROM {the_list}")
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("UPDATE detections SET scene = scene + 1 WHERE row = 5")
+        base.execute("PRAGMA writable_schema = ON")
+        base.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", kept)
+
+    with pytest.raises(GalleryDamagedError, match="row 5 missing from index"):
+        open_gallery(whole[0])
+
+
 @pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.soak)])
 def test_a_database_cut_off_anywhere_is_refused_or_answers_rightly(tmp_path, whole, times, seed):
     directory, right = whole
