@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from indexer.gallery import Gallery
+from indexer.tests.servers import free_port
 from service.tests.stub import crop, picture
 
 ROOT = Path(__file__).parent.parent
@@ -180,9 +181,7 @@ def process(tmp_path, monkeypatch):
     """A service of its own, with the stub detector; yields the process and its port."""
     monkeypatch.setenv("STUB_SECONDS", "0.5")
     monkeypatch.setenv("PERSON_SEARCH_DRAIN_S", "1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "service.tests.stub", "--port", str(port)]
     with subprocess.Popen(
         [*command, "--data-dir", str(tmp_path / "data")],

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.tests.servers import free_port
 from service.tests.stub import crop, picture
 
 ROOT = Path(__file__).parent.parent
@@ -243,9 +244,7 @@ class Service:
 @contextmanager
 def served(tmp_path, photos, *, seconds=0.02):
     """The service with the stub detector, in a process that is killed at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "service.tests.stub", "--port", str(port)]
     own = {"STUB_SECONDS": str(seconds), "PERSON_SEARCH_IMPORT_DIR": str(photos)}
     with subprocess.Popen(

@@ -20,6 +20,7 @@ from indexer.times import time_of_day
 
 CHECKPOINT_WAIT_S = 60.0
 PAGES_AT_ONCE = 1024
+LOOK_FOR_DAMAGE = "PRAGMA integrity_check(1)"  # in pages, rows and indexes; the first there is
 
 _WRITER_PRAGMAS = (
     "journal_mode = WAL",
@@ -85,9 +86,7 @@ class SqliteFile:
             _without_foreign_keys(connection),
             connection.begin(),
         ):
-            damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-            if damage != "ok":
-                raise GalleryDamagedError(f"{self.path} is damaged: {_on_one_line(damage)}")
+            _refuse_damage(self.path, connection.exec_driver_sql(LOOK_FOR_DAMAGE).scalar())
             yield connection
 
     @contextmanager
@@ -173,9 +172,8 @@ class FrozenFile:
             self._connection.backup(copy, pages=PAGES_AT_ONCE)
             # One file, without a log beside it.
             copy.execute("PRAGMA journal_mode = DELETE")
-            damage = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise GalleryDamagedError(f"the copy of the database is damaged: {damage}")
+            damage = copy.execute(LOOK_FOR_DAMAGE).fetchone()[0]
+        _refuse_damage("the copy of the database", damage)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
@@ -244,6 +242,11 @@ def _translated(path: Path) -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
         raise GalleryDamagedError(f"{path} is damaged: it holds text that is none") from error
+
+
+def _refuse_damage(what: object, found: object) -> None:
+    if found != "ok":
+        raise GalleryDamagedError(f"{what} is damaged: {_on_one_line(found)}")
 
 
 def _on_one_line(words: object) -> str:

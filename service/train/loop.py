@@ -64,7 +64,7 @@ def train(config: TrainConfig) -> Path | None:
             network.learn_only_reid()
         build["pretrained"] = False  # whoever builds it again has the weights
         checkpoint = config.out / "checkpoint.pt"
-        goes_on = config.resume or agreed(_is_of_this_run(checkpoint))
+        goes_on = config.resume or agreed(place.rank == 0 and _is_of_this_run(checkpoint))
         if not goes_on:
             _say_start(config)
             if config.weights:
