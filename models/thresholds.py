@@ -78,7 +78,7 @@ def told(
         )
     else:
         lines += [
-            f"detection     score above {best.score:g}: the largest F1, {100 * best.f1:.1f} %; the "
+            f"detection     score above {best.score:g}: the largest F2, {100 * best.f2:.1f} %; the "
             f"card says {now:g}",
             f"              precision {100 * best.precision:.1f} %, recall "
             f"{100 * best.recall:.1f} % of {best.people:,} people",
@@ -131,7 +131,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "(default: 0.01)",
     )  # fmt: skip
     parser.add_argument(
-        "--detection", action="store_true", help="also measure the detection threshold"
+        "--detection",
+        action="store_true",
+        help="also measure the detection threshold, where F2 is largest: recall counts double",
     )
     parser.add_argument(
         "--write", action="store_true", help=f"put what was measured into the model's {CARD_NAME}"

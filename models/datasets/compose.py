@@ -31,7 +31,15 @@ from models.datasets.cutouts import (
     read_film,
     soft_outline,
 )
-from models.datasets.drawing import Sprite, extent, paste, random_look
+from models.datasets.drawing import (
+    PROPS,
+    Sprite,
+    draw_prop,
+    draw_thing,
+    extent,
+    paste,
+    random_look,
+)
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene
 from models.datasets.scenes_json import image_record, write_scenes_json
@@ -49,6 +57,8 @@ CROWD = {1: (8, 16), 2: (10, 20), 4: (14, 28), 6: (18, 32)}
 EMPTY_SHARE, REAL_SHARE, STILL_SHARES = 0.03, 0.6, (0.1, 0.25)
 # Patches of scenery pasted as people are, so that an edge is no sign of a person.
 DISTRACTORS = (0, 4)
+# Things that are drawn, half of them of a known kind; and their heights beside a person's.
+THINGS, KNOWN_SHARE, THING_HEIGHTS = (0, 5), 0.5, (0.2, 1.4)
 # Of somebody less visible than this neither presence nor identity is learned.
 LEAST_VISIBLE = 0.35
 # Of somebody already there, a newcomer hides at most so much.
@@ -307,6 +317,8 @@ def compose(
         stage = _stage(material, view, rng, populated=bool(cast))
         for _ in range(int(rng.integers(*DISTRACTORS))):
             stage.put_distractor(material, rng)
+        for _ in range(int(rng.integers(*THINGS))):
+            stage.put_thing(rng)
         own = cast[number :: len(places)]
         stage.put_people([(p, material.people[p], v) for p, v in own], rng)
         picture.paste(stage.picture, (left, top))
@@ -408,6 +420,19 @@ class Stage:
         sprite = as_sprite(patch, soft_outline(width, height, rng))
         column = self._free_column(sprite, row, rng)
         if column is not None:
+            self._owner[paste(self.picture, sprite, round(column), round(row))] = -1
+
+    def put_thing(self, rng: np.random.Generator) -> None:
+        """Draw something that stands on the ground and is nobody, if there is room for it."""
+        row = float(rng.uniform(self._far, self._near))
+        unit = max(8.0, self._slope * (row - self._horizon))
+        if rng.random() < KNOWN_SHARE:
+            sprite = draw_prop(PROPS[int(rng.integers(len(PROPS)))], unit, rng)
+        else:
+            sprite = draw_thing(unit * float(rng.uniform(*THING_HEIGHTS)), rng)
+        column = self._free_column(sprite, row, rng)
+        if column is not None:
+            cast_shadows(self.picture, [(row, column, unit, sprite.foot)])
             self._owner[paste(self.picture, sprite, round(column), round(row))] = -1
 
     def people(self) -> list[Seen]:

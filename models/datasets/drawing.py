@@ -500,6 +500,34 @@ def draw_prop(kind: str, unit: float, rng: np.random.Generator) -> Sprite:
     return pen.sprite(2, foot={"car": 1.15, "bench": 0.5}.get(kind, 0.15))
 
 
+def draw_thing(height: float, rng: np.random.Generator) -> Sprite:
+    """Something upright that has no name: one to four shapes on top of each other.
+
+    What a detector has never seen must not pass for a person merely because it stands upright.
+
+    Args:
+        height: in pixels.
+    """
+    pen = Pen(left=0.5, right=0.5, up=1.05, down=0.05, scale=height * 2)
+    edges = np.concatenate([[0.0], np.cumsum(rng.dirichlet(np.full(rng.integers(1, 5), 1.5)))])
+    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        middle, half = (low + high) / 2, (high - low) / 2
+        wide, narrow = (float(value) for value in rng.uniform(0.02, 0.25, 2))
+        grey = tone((128, 128, 128), float(rng.uniform(0.15, 1.9)))
+        colour = grey if rng.random() < 0.4 else cloth(rng)
+        shape = int(rng.integers(4))
+        if shape == 0:
+            pen.limb((0, low), (0, high), wide / 2, narrow / 2, colour)
+        elif shape == 1:
+            pen.polygon([(-wide, low), (wide, low), (narrow, high), (-narrow, high)], colour)
+            pen.polygon([(-wide, low), (0, low), (0, high), (-narrow, high)], tone(colour, 0.8))
+        elif shape == 2:
+            pen.ellipse(0, middle, wide, half, colour)
+        else:
+            pen.dome(0, low, wide, high - low, colour)
+    return pen.sprite(2, foot=0.15)
+
+
 def extent(covered: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """x1 y1 x2 y2 of what is covered [H, W], which is something."""
     x, y = np.flatnonzero(covered.any(axis=0)), np.flatnonzero(covered.any(axis=1))

@@ -4,8 +4,13 @@ The similarity is chosen by a rate that is promised: so large a share of the pai
 people, at most, is called a likely match. Pairs that share a person are no independent evidence,
 so that how sure the rate is comes from resampling people, not pairs.
 
+A detection threshold is chosen for search: whoever is not kept, no search finds, while a box too
+many takes room and is ranked low by its score. So it is that of the largest F2, in which recall
+counts twice as much as precision.
+
 Reference:
     Bolle et al., Error analysis of pattern recognition systems: the subsets bootstrap, CVIU 2004.
+    van Rijsbergen, Information Retrieval, 1979, chapter 7: the F measure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +33,9 @@ from models.model_card import MatchRule
 LEAST_PEOPLE = 20
 LEAST_FALSE_PAIRS = 100
 """So many of the pairs of different people must be let through where the promised share is."""
+
+BETA = 2
+"""How much more recall counts than precision when a detection threshold is chosen."""
 
 BLOCK = 2**20
 """How many pairs are compared at a time: 8 MiB of float64."""
@@ -57,12 +65,12 @@ class DetectionThreshold:
 
     Attributes:
         score: in [0, 1]; that of a person is larger.
-        f1, precision, recall: in [0, 1], of the detections above it.
+        f2, precision, recall: in [0, 1], of the detections above it.
         people: how many there were to be found.
     """
 
     score: float
-    f1: float
+    f2: float
     precision: float
     recall: float
     people: int
@@ -135,7 +143,7 @@ def require_people(dataset: SceneDataset) -> None:
 def detection_threshold(
     found: Found, dataset: SceneDataset, *, lowest: float
 ) -> DetectionThreshold:
-    """The score threshold of the largest F1, by the dataset's own protocol.
+    """The score threshold of the largest F2, by the dataset's own protocol.
 
     Of all thresholds that keep the same detections, it is one of few digits. Which one is best is
     read off a single matching; by a protocol whose matching heeds no scores, where weak detections
@@ -159,8 +167,7 @@ def detection_threshold(
     scores = scores[order]
     right = np.cumsum(np.concatenate([own.right for own in judged])[order])
     last = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))  # of each score
-    f1 = 2 * right[last] / (last + 1 + people)
-    best = int(np.argmax(f1))
+    best = int(np.argmax(_f_measure(right[last], last + 1, people)))
     below = float(scores[last[best + 1]]) if best + 1 < len(last) else lowest
     threshold = _shortest(below, float(scores[last[best]]))
     above = _judge(dataset, [own.select(own.scores > threshold) for own in found.detections])
@@ -168,7 +175,7 @@ def detection_threshold(
     kept = sum(len(own.scores) for own in above)
     return DetectionThreshold(
         score=threshold,
-        f1=2 * hits / (kept + people),
+        f2=float(_f_measure(hits, kept, people)),
         precision=hits / kept,
         recall=hits / people,
         people=people,
@@ -330,6 +337,13 @@ def _judge(dataset: SceneDataset, detections: Sequence[Detections]) -> list[Judg
     both = zip(dataset.scenes, detections, strict=True)
     judged = (judge(scene, own, protocol=rules) for scene, own in both)
     return [own for own in judged if own is not None]
+
+
+def _f_measure(
+    right: NDArray[np.int64] | int, kept: NDArray[np.int64] | int, people: int
+) -> NDArray[np.float64] | float:
+    """(1 + β²)·P·R / (β²·P + R), of how many are right and how many are kept."""
+    return (1 + BETA**2) * right / (kept + BETA**2 * people)
 
 
 def _shortest(below: float, above: float) -> float:

@@ -281,6 +281,7 @@ def test_people_of_a_film_are_shown_in_scenes(tmp_path):
 def test_boxes_and_what_is_visible_are_those_of_the_pixels(street, monkeypatch, layout):
     monkeypatch.setattr(composing, "SHADOWED", 0)
     monkeypatch.setattr(composing, "DISTRACTORS", (0, 1))
+    monkeypatch.setattr(composing, "THINGS", (0, 1))
     material = material_of(street, PAPERS)
     cast = [(number, 0) for number in range(24)]
 
@@ -337,6 +338,25 @@ def test_people_cast_shadows_on_what_is_there(monkeypatch):
     plain, shadowed = pictures
     assert (shadowed <= plain).all()
     assert 50 < (shadowed < plain - 40).any(axis=2).sum() < 0.2 * 300 * 200
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_thing_hides_who_is_behind_it_and_is_nobody(monkeypatch, known):
+    monkeypatch.setattr(composing, "KNOWN_SHARE", known)
+    stage = Stage(
+        Image.new("RGB", (300, 200)), horizon=0, slope=0.5, far=150, near=199, tilt=0,
+        there=[(np.array([0.0, 0, 300, 200]), 1.0)],
+    )  # fmt: skip
+
+    draws = rng(known)
+    for _ in range(8):
+        stage.put_thing(draws)
+
+    (behind,) = stage.people()
+    shown = (np.asarray(stage.picture) != 0).any(axis=2).mean()
+    assert behind.person == UNLABELED
+    assert 0.01 < shown < 0.5
+    assert behind.visible == pytest.approx(1 - shown, abs=0.02)
 
 
 def test_a_scene_without_a_cast_shows_nobody(street):

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.datasets.drawing import PROPS, draw_person, draw_prop, paste, random_look
+from models.datasets.drawing import (
+    PROPS,
+    draw_person,
+    draw_prop,
+    draw_thing,
+    extent,
+    paste,
+    random_look,
+)
 from models.datasets.scene import UNLABELED
 from models.datasets.scenes_json import read_scenes_json
 from models.datasets.synthetic import main, write_synthetic
@@ -105,6 +113,17 @@ def test_every_prop_covers_the_pixels_that_it_says(kind):
     changed = (np.asarray(canvas) != (1, 254, 3)).any(axis=2)
     assert covered.sum() > 50
     assert not (covered & ~changed).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_thing_is_as_tall_as_was_asked_for_and_stands_where_it_is_put(seed):
+    canvas = Image.new("RGB", (200, 160), (1, 254, 3))
+
+    covered = paste(canvas, draw_thing(100, np.random.default_rng(seed)), 100, 130)
+
+    left, top, right, bottom = extent(covered)
+    assert (bottom - top, bottom) == pytest.approx((100, 130), abs=8)
+    assert left < 100 < right
 
 
 def test_what_stands_outside_the_picture_changes_nothing():

@@ -225,7 +225,7 @@ def detected(*rows):
 LEFT, MIDDLE, RIGHT = (0, 0, 40, 100), (100, 0, 140, 100), (200, 0, 240, 100)
 
 
-def test_the_detection_threshold_has_the_largest_f1_of_a_hand_counted_case():
+def test_the_detection_threshold_has_the_largest_f2_of_a_hand_counted_case():
     dataset = dataset_of([scene("a", [(LEFT, 0), (MIDDLE, 0)]), scene("b", [(LEFT, 0)])])
     found = found_in(
         dataset,
@@ -234,10 +234,22 @@ def test_the_detection_threshold_has_the_largest_f1_of_a_hand_counted_case():
 
     best = detection_threshold(found, dataset, lowest=0.05)
 
-    # F1 from each score on: 2/4, 2/5, 4/6, 4/7.
-    assert best.f1 == pytest.approx(4 / 6)
+    # F2 from each score on: 5/13, 5/14, 10/15, 10/16.
+    assert best.f2 == pytest.approx(10 / 15)
     assert (best.precision, best.recall, best.people) == pytest.approx((2 / 3, 2 / 3, 3))
     assert best.score == 0.5
+
+
+def test_recall_counts_twice_as_much_as_precision():
+    dataset = dataset_of([scene("a", [(LEFT, 0), (MIDDLE, 0)])])
+    wrong = [((RIGHT, 0.8 - 0.01 * number)) for number in range(4)]
+    found = found_in(dataset, [detected((LEFT, 0.9), *wrong, (MIDDLE, 0.6))])
+
+    best = detection_threshold(found, dataset, lowest=0.05)
+
+    # F1 would be largest above 0.8 (2/3, to 1/2 with everybody); F2 is 5/9 there, and 10/14 below.
+    assert (best.recall, best.precision) == pytest.approx((1, 2 / 6))
+    assert best.f2 == pytest.approx(10 / 14)
 
 
 def test_where_everything_found_is_right_the_threshold_is_below_all_of_it():
@@ -247,7 +259,7 @@ def test_where_everything_found_is_right_the_threshold_is_below_all_of_it():
     best = detection_threshold(found, dataset, lowest=0.05)
 
     assert 0.05 <= best.score < 0.051
-    assert (best.f1, best.precision, best.recall) == (1, 1, 1)
+    assert (best.f2, best.precision, best.recall) == (1, 1, 1)
 
 
 def test_ignored_people_and_scenes_that_are_not_exhaustive_do_not_move_the_threshold():
@@ -286,7 +298,7 @@ def test_precision_and_recall_are_those_of_the_detections_above_the_threshold(pr
     right = result.recall * result.people
     assert best.recall == pytest.approx(result.recall)
     assert best.precision == pytest.approx(right / (right + result.false_positives))
-    assert best.f1 == pytest.approx(2 / (1 / best.precision + 1 / best.recall))
+    assert best.f2 == pytest.approx(5 / (1 / best.precision + 4 / best.recall))
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(0.3, 0.7), (0.5, 0.5000001), (0.123, 0.1231)])
@@ -298,7 +310,7 @@ def test_a_threshold_keeps_what_it_should_in_float32(lower, upper):
 
     scores = found.detections[0].scores
     assert (scores > best.score).tolist() == [True, False]
-    assert best.f1 == 1
+    assert best.f2 == 1
 
 
 def test_without_people_or_detections_there_is_no_threshold():
