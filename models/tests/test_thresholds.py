@@ -242,12 +242,12 @@ def test_the_detection_threshold_has_the_largest_f2_of_a_hand_counted_case():
 
 def test_recall_counts_twice_as_much_as_precision():
     dataset = dataset_of([scene("a", [(LEFT, 0), (MIDDLE, 0)])])
-    wrong = [((RIGHT, 0.8 - 0.01 * number)) for number in range(4)]
+    wrong = [(RIGHT, 0.8 - 0.01 * number) for number in range(4)]
     found = found_in(dataset, [detected((LEFT, 0.9), *wrong, (MIDDLE, 0.6))])
 
     best = detection_threshold(found, dataset, lowest=0.05)
 
-    # F1 would be largest above 0.8 (2/3, to 1/2 with everybody); F2 is 5/9 there, and 10/14 below.
+    # Above 0.8, and of everything: F1 2/3 and 1/2, but F2 5/9 and 10/14.
     assert (best.recall, best.precision) == pytest.approx((1, 2 / 6))
     assert best.f2 == pytest.approx(10 / 14)
 
