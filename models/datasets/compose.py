@@ -427,7 +427,7 @@ class Stage:
         row = float(rng.uniform(self._far, self._near))
         unit = max(8.0, self._slope * (row - self._horizon))
         if rng.random() < KNOWN_SHARE:
-            sprite = draw_prop(PROPS[int(rng.integers(len(PROPS)))], unit, rng)
+            sprite = draw_prop(_one_of(PROPS, rng), unit, rng)
         else:
             sprite = draw_thing(unit * float(rng.uniform(*THING_HEIGHTS)), rng)
         column = self._free_column(sprite, row, rng)

@@ -511,7 +511,6 @@ def draw_thing(height: float, rng: np.random.Generator) -> Sprite:
     pen = Pen(left=0.5, right=0.5, up=1.05, down=0.05, scale=height * 2)
     edges = np.concatenate([[0.0], np.cumsum(rng.dirichlet(np.full(rng.integers(1, 5), 1.5)))])
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        middle, half = (low + high) / 2, (high - low) / 2
         wide, narrow = (float(value) for value in rng.uniform(0.02, 0.25, 2))
         grey = tone((128, 128, 128), float(rng.uniform(0.15, 1.9)))
         colour = grey if rng.random() < 0.4 else cloth(rng)
@@ -522,7 +521,7 @@ def draw_thing(height: float, rng: np.random.Generator) -> Sprite:
             pen.polygon([(-wide, low), (wide, low), (narrow, high), (-narrow, high)], colour)
             pen.polygon([(-wide, low), (0, low), (0, high), (-narrow, high)], tone(colour, 0.8))
         elif shape == 2:
-            pen.ellipse(0, middle, wide, half, colour)
+            pen.ellipse(0, (low + high) / 2, wide, (high - low) / 2, colour)
         else:
             pen.dome(0, low, wide, high - low, colour)
     return pen.sprite(2, foot=0.15)
