@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from indexer.tests.scenery import settings_of_tests
 from service.app import create_app
-from service.browser import NoBrowserError, chromium, find_chromium
-from service.local import Client
-from service.page_pictures import fill
+from service.demo.browser import NoBrowserError, chromium, find_chromium
+from service.demo.local import Client
+from service.demo.page_pictures import fill
 from service.settings import Settings
 from service.tests.stub import StubDetector, picture
 

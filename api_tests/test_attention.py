@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.local import Client
+from service.demo.local import Client
 from service.tests.stub import StubDetector, picture
 
 PERSON = ("red", (24, 10, 64, 112))

@@ -12,7 +12,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from service.errors import PROBLEMS, TYPE_PREFIX
+from service.http.errors import PROBLEMS, TYPE_PREFIX
 from service.tests.stub import crop, picture
 
 JSON = {"Content-Type": "application/json"}

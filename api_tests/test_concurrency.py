@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
 from indexer.tests.servers import free_port
 from service.tests.stub import crop, picture
 

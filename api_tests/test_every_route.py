@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from PIL import Image, ImageOps
 
 from service.app import create_app
-from service.auth import PUBLIC, SCOPE_FIELD
+from service.http.auth import PUBLIC, SCOPE_FIELD
 from service.settings import SCOPES, Settings
 from service.tests.stub import picture
 

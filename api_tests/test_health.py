@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 
-from service.auth import SCOPE_FIELD
-from service.errors import PROBLEMS
+from service.http.auth import SCOPE_FIELD
+from service.http.errors import PROBLEMS
 from service.settings import SCOPES
 from service.tests.stub import crop
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import service
-from indexer import reply_store
+from indexer.database import replies as reply_store
 from service.tests import dying_add
 from service.tests.stub import picture
 

@@ -145,7 +145,7 @@ def test_jobs_are_listed_newest_first_by_state_and_kind(start, tmp_path, photos)
 def test_only_so_many_clients_follow_jobs(client, monkeypatch):
     job_id = upload(client, RED).json()["job_id"]
     assert client.get(f"/jobs/{job_id}/events").text.count("event: end") == 1
-    monkeypatch.setattr("service.job_routes.MAX_STREAMS", 0)
+    monkeypatch.setattr("service.jobs.routes.MAX_STREAMS", 0)
 
     answer = client.get(f"/jobs/{job_id}/events")
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
@@ -284,8 +284,8 @@ def test_an_import_can_be_followed_to_its_end(tmp_path, photos):
 def test_a_follower_that_leaves_disturbs_nothing_and_quiet_streams_are_kept_alive(
     live, detector, photos, monkeypatch
 ):
-    monkeypatch.setattr("service.job_routes.KEEP_ALIVE_S", 0.1)
-    monkeypatch.setattr("service.job_routes.LOOK_S", 0.05)
+    monkeypatch.setattr("service.jobs.routes.KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr("service.jobs.routes.LOOK_S", 0.05)
     with live(import_dir=photos) as port:
         detector.go.clear()
         service = Service(port, None)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.gallery import Gallery
-from indexer.snapshots import check_snapshot, restore_snapshot
-from service import erasing
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.snapshots import check_snapshot, restore_snapshot
 from service.tests.stub import crop, picture
+from service.upkeep import erasing
 
 RED = ("red", (40, 40, 80, 160))
 BLUE = ("blue", (200, 60, 236, 180))
@@ -95,7 +95,7 @@ def test_snapshots_lie_where_the_setting_says(start, tmp_path):
 
 
 def test_a_snapshot_job_that_is_run_again_makes_no_second_one(client, add):
-    from service.jobs import submit
+    from service.running.jobs import submit
 
     add(RED)
     id = snapshot(client)

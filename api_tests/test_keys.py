@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.keys import FILE, MAX_KEYS, Keys
+from service.http.keys import FILE, MAX_KEYS, Keys
 from service.settings import Settings
 from service.tests.stub import crop
 
@@ -137,7 +137,7 @@ def test_names_are_not_given_twice_and_keys_are_not_endless(start_with_keys, mon
         assert make(client).status_code == 201
         for name in ("reader", "boss"):
             assert make(client, name).json()["code"] == "key_name_taken"
-        monkeypatch.setattr("service.keys.MAX_KEYS", 2)
+        monkeypatch.setattr("service.http.keys.MAX_KEYS", 2)
         assert make(client, "second").status_code == 201
         assert make(client, "third").json()["code"] == "too_many_keys"
     assert MAX_KEYS > 2
@@ -176,7 +176,7 @@ def test_a_full_disk_makes_no_key_and_deletes_none(start_with_keys, monkeypatch)
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr("service.keys.os.fsync", full)
+            patched.setattr("service.http.keys.os.fsync", full)
             assert make(client, "second").status_code == 507
             assert client.delete(f"/keys/{made['id']}", **bearer(BOSS)).status_code == 507
         assert search(client, made["secret"]) == 200

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from service.browser import serious_findings
-from service.local import Client
-from service.page_pictures import BEGINNING, SCENES
+from service.demo.browser import serious_findings
+from service.demo.local import Client
+from service.demo.page_pictures import BEGINNING, SCENES
 from service.settings import SCOPES
 from service.tests.serving import scene
 from service.tests.stub import OtherStub, picture

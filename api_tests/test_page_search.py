@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.local import Client
-from service.page_pictures import SCENES
+from service.demo.local import Client
+from service.demo.page_pictures import SCENES
 from service.tests.stub import picture
 
 expect = pytest.importorskip("playwright.sync_api").expect

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from indexer.objects import Objects
+from indexer.files.objects import Objects
 from indexer.tests.scenery import database_of
 from service.tests.serving import Client, Served, scene
 

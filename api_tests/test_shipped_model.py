@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from indexer.__main__ import main as indexer
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
 from models.boxes import box_iou
 from models.datasets.scenes_json import read_scenes_json
 from models.detector import SHIPPED_MODELS, OnnxDetector
@@ -18,7 +18,7 @@ from models.evaluate import evaluate
 from models.image import encode_jpeg
 from models.model_card import load_card
 from service.app import create_app
-from service.demo import DEMO_SCENES
+from service.demo.__main__ import DEMO_SCENES
 from service.settings import Settings
 
 MODEL_MAX_BYTES = 30 * 2**20

@@ -37,18 +37,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from indexer.audit import acting_as
-from indexer.bulk import SCENES_PER_SHARD, STALL_S
-from indexer.bulk import bulk as add_in_bulk
-from indexer.bulk_workers import Pool, Processes, RayActors, Work
-from indexer.engines import MilvusServer
+from indexer.database.audit import acting_as
 from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
-from indexer.gallery import Gallery, remembered_model
-from indexer.ingest import find_images, ingest
-from indexer.moving import export_gallery, import_gallery
+from indexer.gallery.gallery import Gallery, remembered_model
+from indexer.gallery.moving import export_gallery, import_gallery
+from indexer.gallery.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
+from indexer.index.engines import MilvusServer
+from indexer.ingest.bulk import SCENES_PER_SHARD, STALL_S
+from indexer.ingest.bulk import bulk as add_in_bulk
+from indexer.ingest.bulk_workers import Pool, Processes, RayActors, Work
+from indexer.ingest.ingest import find_images, ingest
+from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
-from indexer.reindex import reindex as change_model
-from indexer.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
 from indexer.times import time_of
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError

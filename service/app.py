@@ -15,33 +15,37 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service import (
-    attention_routes,
-    evaluation_routes,
-    job_routes,
-    keep_routes,
-    key_routes,
-    model_routes,
-    page_routes,
-    routes,
-    system,
-)
-from service.edge import Edge, logger
-from service.errors import (
+from service.generations import routes as model_routes
+from service.http.edge import Edge, logger
+from service.http.errors import (
     PROBLEMS,
     RequestError,
     parameter_error,
     problem,
     problem_response,
 )
-from service.job_kinds import KINDS
-from service.job_schemas import ImportLine
-from service.jobs import JobKind
-from service.keep_schemas import ErasureRequest
-from service.metrics import Metrics
-from service.parts import open_parts, service_version
-from service.schemas import DeleteImages, ImageMetadata, MetadataPatch, Problem, SearchRequest
+from service.http.metrics import Metrics
+from service.images import attention as attention_routes
+from service.images import routes
+from service.images.schemas import (
+    DeleteImages,
+    ImageMetadata,
+    MetadataPatch,
+    Problem,
+    SearchRequest,
+)
+from service.jobs import routes as job_routes
+from service.jobs.kinds import KINDS
+from service.jobs.schemas import ImportLine
+from service.labels import routes as evaluation_routes
+from service.page import routes as page_routes
+from service.running.jobs import JobKind
+from service.running.parts import open_parts, service_version
 from service.settings import Settings
+from service.system import key_routes
+from service.system import routes as system
+from service.upkeep import routes as keep_routes
+from service.upkeep.schemas import ErasureRequest
 
 DESCRIPTION = """\
 Find a person among whole scene images. Boxes are pixels of the upright image (after EXIF), origin

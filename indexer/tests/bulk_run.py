@@ -10,8 +10,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from indexer.bulk import bulk
-from indexer.bulk_workers import Processes
+from indexer.ingest.bulk import bulk
+from indexer.ingest.bulk_workers import Processes
 from indexer.tests.scenery import StubDetector, open_gallery
 
 

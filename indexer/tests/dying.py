@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from indexer.gallery import Gallery, remembered_model
-from indexer.ingest import ingest
-from indexer.reindex import reindex
-from indexer.snapshots import list_snapshots, restore_snapshot
+from indexer.gallery.gallery import Gallery, remembered_model
+from indexer.gallery.snapshots import list_snapshots, restore_snapshot
+from indexer.ingest.ingest import ingest
+from indexer.ingest.reindex import reindex
 from indexer.tests.scenery import (
     OtherDetector,
     StubDetector,

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from indexer.engines import MilvusServer
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
+from indexer.index.engines import MilvusServer
 from indexer.records import GalleryModel, NewScene
 from indexer.tests.servers import ENGINE, MILVUS, SERVER, create_database
 from models.detections import Detections

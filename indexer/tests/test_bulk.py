@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from indexer import __main__ as cli
-from indexer.audit import acting_as
-from indexer.bulk import Stored
-from indexer.bulk_workers import Processes, RayActors, WorkerLostError
+from indexer.database.audit import acting_as
 from indexer.errors import GalleryError
-from indexer.ingest import ingest
+from indexer.ingest.bulk import Stored
+from indexer.ingest.bulk_workers import Processes, RayActors, WorkerLostError
+from indexer.ingest.ingest import ingest
 from indexer.tests.bulk_run import ChangingDetector, run
 from indexer.tests.scenery import StubDetector, open_gallery, picture
 
@@ -182,7 +182,7 @@ def test_a_run_without_progress_ends(photos, gallery):
 
 
 def test_a_model_that_is_not_there_ends_the_run_with_its_error(photos, gallery, tmp_path):
-    from indexer.bulk import bulk
+    from indexer.ingest.bulk import bulk
     from models.detector import OnnxDetector
     from models.errors import ModelFileError
 

@@ -7,7 +7,7 @@ import pytest
 
 import indexer
 from indexer import __main__ as cli
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
 from indexer.records import SceneFilter
 from indexer.tests.scenery import OtherDetector, StubDetector, open_gallery, picture
 

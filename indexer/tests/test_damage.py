@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
+from indexer.database.store import DATABASE
 from indexer.errors import GalleryDamagedError
-from indexer.store import DATABASE
 from indexer.tests.scenery import new_scene, open_gallery, people
 from models.errors import PersonSearchError
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from indexer import faiss_index
-from indexer.engines import ENGINES, open_index
 from indexer.errors import GalleryError
-from indexer.exact_index import ExactIndex
+from indexer.index import faiss_flat as faiss_index
+from indexer.index.engines import ENGINES, open_index
+from indexer.index.exact import ExactIndex
 from indexer.tests.scenery import unit
 
 DIM = 16

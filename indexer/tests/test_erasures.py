@@ -2,15 +2,15 @@ import threading
 
 import pytest
 
-from indexer.erasures import hash_id
+from indexer.database.erasures import hash_id
+from indexer.database.store import Store
 from indexer.errors import (
     ErasureChangedError,
     ErasureNotFoundError,
     GalleryError,
     StorageFullError,
 )
-from indexer.gallery import Gallery
-from indexer.store import Store
+from indexer.gallery.gallery import Gallery
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death
@@ -191,7 +191,7 @@ def test_searches_go_on_while_the_database_is_written_anew(tmp_path):
 
 
 def test_a_read_without_an_end_is_told_and_the_erasure_goes_on_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("indexer.sqlite.CHECKPOINT_WAIT_S", 0)
+    monkeypatch.setattr("indexer.database.sqlite.CHECKPOINT_WAIT_S", 0)
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
         accepted = gallery.erase(scene_ids=[scene_of(gallery, "old 1").id])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from indexer import evaluation as module
 from indexer.errors import NothingToEvaluateError
-from indexer.evaluation import Question, evaluate, questions_of_labels
+from indexer.evaluation import evaluation as module
+from indexer.evaluation.evaluation import Question, evaluate, questions_of_labels
 from indexer.tests.scenery import DIM, new_scene, open_gallery, unit
 from models import evaluate as offline
 from models.datasets.scene import Query, SceneDataset

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from indexer import faiss_index
-from indexer.faiss_index import FaissFlatIndex
+from indexer.index import faiss_flat as faiss_index
+from indexer.index.faiss_flat import FaissFlatIndex
 from indexer.tests.scenery import unit
 
 DIM = 8

@@ -16,9 +16,9 @@ from indexer.errors import (
     SceneNotFoundError,
     StorageFullError,
 )
-from indexer.gallery import Gallery, remembered_model
+from indexer.files.reserve import BYTES
+from indexer.gallery.gallery import Gallery, remembered_model
 from indexer.records import SceneFilter
-from indexer.reserve import BYTES
 from indexer.tests import scenery
 from indexer.tests.scenery import DIM, new_scene, open_gallery, people, person, reopen_gallery, unit
 from models.detections import Detections

@@ -14,8 +14,8 @@ from indexer.errors import (
     GenerationNotFoundError,
     ReindexIncompleteError,
 )
-from indexer.ingest import find_people, index_scene
-from indexer.reindex import reindex
+from indexer.ingest.ingest import find_people, index_scene
+from indexer.ingest.reindex import reindex
 from indexer.same_people import overlapping, paired
 from indexer.tests.dying import DEATH, open_gallery_of_any
 from indexer.tests.scenery import (

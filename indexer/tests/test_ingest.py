@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from indexer.errors import ExternalIdConflictError, StorageFullError
-from indexer.ingest import MAX_DETECTIONS, find_images, index_scene, ingest
+from indexer.ingest.ingest import MAX_DETECTIONS, find_images, index_scene, ingest
 from indexer.tests.scenery import DIM, StubDetector, open_gallery, people, picture
 from models.errors import ImageError, ImageTooLargeError, ImageTooSmallError
 from models.image import ImageLimits

@@ -2,7 +2,11 @@ import time
 
 import pytest
 
-from indexer import job_store, reply_store
+from indexer.database import jobs as job_store
+from indexer.database import replies as reply_store
+from indexer.database.jobs import MAX_ERRORS, JobError, JobStore
+from indexer.database.replies import Reply, ReplyStore
+from indexer.database.store import Store
 from indexer.errors import (
     InvalidCursorError,
     JobConflictError,
@@ -10,9 +14,6 @@ from indexer.errors import (
     TooManyJobsError,
 )
 from indexer.ids import new_id
-from indexer.job_store import MAX_ERRORS, JobError, JobStore
-from indexer.reply_store import Reply, ReplyStore
-from indexer.store import Store
 from indexer.tests.scenery import database_of
 
 

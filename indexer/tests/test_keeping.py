@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from indexer import compaction, scene_changes
-from indexer.audit import acting_as
+from indexer.database.audit import acting_as
+from indexer.database.retention import parse_retention
 from indexer.errors import SceneNotFoundError, StorageFullError
-from indexer.retention import parse_retention
+from indexer.gallery import compaction
+from indexer.gallery import scenes as scene_changes
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death, gallery_of_three

@@ -220,7 +220,7 @@ def test_a_calibration_scores_as_a_search_does(gallery):
 
 
 def test_only_the_newest_calibrations_are_kept(gallery, monkeypatch):
-    monkeypatch.setattr("indexer.calibrations.KEPT_CALIBRATIONS", 3)
+    monkeypatch.setattr("indexer.gallery.calibrations.KEPT_CALIBRATIONS", 3)
     labelled_crowd(gallery)
     made = [gallery.calibrate([0.05]).id for _ in range(5)]
 

@@ -16,7 +16,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import indexer.__main__, faiss, sqlalchemy.dialects.sqlite
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
 from indexer.errors import GalleryError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + int(sys.argv[2]) * 2**20

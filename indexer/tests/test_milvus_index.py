@@ -10,9 +10,9 @@ from datetime import time as clock
 import numpy as np
 import pytest
 
-from indexer import milvus_index
-from indexer.engines import MilvusServer
 from indexer.errors import DatabaseUnavailableError, GalleryError
+from indexer.index import milvus as milvus_index
+from indexer.index.engines import MilvusServer
 from indexer.records import SceneFilter, TimeOfDay
 from indexer.tests.scenery import (
     DIM,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from indexer.errors import GalleryNotEmptyError, SnapshotDamagedError
-from indexer.gallery import Gallery
-from indexer.moving import export_gallery, import_gallery
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.moving import export_gallery, import_gallery
 from indexer.records import SceneFilter
 from indexer.tests.scenery import (
     OtherDetector,

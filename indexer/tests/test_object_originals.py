@@ -8,9 +8,9 @@ from indexer.errors import (
     GalleryDamagedError,
     GalleryError,
 )
-from indexer.moving import export_gallery, import_gallery
-from indexer.object_originals import ObjectOriginals
-from indexer.objects import Objects
+from indexer.files.object_originals import ObjectOriginals
+from indexer.files.objects import Objects
+from indexer.gallery.moving import export_gallery, import_gallery
 from indexer.tests.scenery import database_of, new_scene, open_gallery, people, reopen_gallery
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def test_processes_with_different_object_storage_are_refused(tmp_path, postgres,
 
 
 def test_storage_that_cannot_be_reached_is_named(tmp_path, monkeypatch, s3_url):
-    monkeypatch.setattr("indexer.objects.TIMEOUT_S", 1)
+    monkeypatch.setattr("indexer.files.objects.TIMEOUT_S", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(DatabaseUnavailableError, match=s3_url):
         open_gallery(tmp_path, originals=s3_url)

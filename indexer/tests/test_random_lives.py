@@ -25,9 +25,9 @@ from indexer.errors import (
     LabelNotFoundError,
     SceneNotFoundError,
 )
-from indexer.gallery import Gallery
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.snapshots import remove_snapshot, restore_snapshot
 from indexer.records import GalleryModel, SceneFilter, TimeOfDay
-from indexer.snapshots import remove_snapshot, restore_snapshot
 from indexer.tests.scenery import new_scene, open_gallery, people, unit
 from models.detections import Detections
 

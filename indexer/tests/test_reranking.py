@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from indexer.reranking import by_context, by_neighbours
+from indexer.search.rerank import by_context, by_neighbours
 from indexer.tests.scenery import DIM, new_scene, open_gallery, unit
 from models.datasets.scene import Query, Scene, SceneDataset
 from models.detections import Detections

@@ -5,14 +5,14 @@ import threading
 
 import pytest
 
+from indexer.database.store import Store
 from indexer.errors import (
     DatabaseUnavailableError,
     GalleryError,
     GalleryMismatchError,
     SceneNotFoundError,
 )
-from indexer.gallery import Gallery
-from indexer.store import Store
+from indexer.gallery.gallery import Gallery
 from indexer.tests.scenery import (
     DIM,
     OtherDetector,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer import sizing
-from indexer.sizing import UNITS, main, table
+from indexer.bench import sizing
+from indexer.bench.sizing import UNITS, main, table
 
 README = Path(__file__).parent.parent.parent / "service" / "README.md"
 DEFAULTS = {name: default for name, (default, _, _) in UNITS.items()}

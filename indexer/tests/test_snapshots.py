@@ -9,7 +9,6 @@ from contextlib import closing
 
 import pytest
 
-from indexer import snapshots as module
 from indexer.errors import (
     GalleryLockedError,
     GalleryMismatchError,
@@ -19,8 +18,9 @@ from indexer.errors import (
     SnapshotNotFoundError,
     StorageFullError,
 )
-from indexer.gallery import Gallery
-from indexer.snapshots import (
+from indexer.gallery import snapshots as module
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.snapshots import (
     DATABASE,
     MANIFEST,
     check_snapshot,

@@ -12,13 +12,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import indexer
-from indexer import generations
-from indexer import store as store_module
+from indexer.database import generations
+from indexer.database import store as store_module
+from indexer.database.store import Store
+from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
 from indexer.ids import new_id
 from indexer.records import GalleryModel, SceneFilter
-from indexer.store import Store
-from indexer.tables import FORMAT, metadata
 from indexer.tests.scenery import DIM, database_of, new_scene, people
 from models.detections import Detections
 
@@ -58,7 +58,7 @@ def test_the_migrations_make_the_tables_that_the_code_uses(store):
 
 
 def test_the_format_is_the_number_of_the_newest_migration():
-    scripts = ScriptDirectory(Path(indexer.__file__).parent / "migrations")
+    scripts = ScriptDirectory(Path(indexer.__file__).parent / "database" / "migrations")
 
     assert int(scripts.get_current_head()) == FORMAT
 
@@ -256,7 +256,7 @@ def test_a_migration_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
 def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
     def only_the_first(connection):
         config = Config(attributes={"connection": connection})
-        folder = Path(indexer.__file__).parent / "migrations"
+        folder = Path(indexer.__file__).parent / "database" / "migrations"
         config.set_main_option("script_location", str(folder))
         config.set_main_option("path_separator", "os")
         command.upgrade(config, "0001")

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from indexer.gallery import Gallery
-from indexer.job_store import JobStore
+from indexer.database.jobs import JobStore
+from indexer.gallery.gallery import Gallery
 from service.app import create_app
-from service.job_kinds import KINDS
-from service.jobs import submit
+from service.jobs.kinds import KINDS
+from service.running.jobs import submit
+from service.running.spool import Spool
 from service.settings import Settings
-from service.spool import Spool
 from service.tests.stub import StubDetector, picture
 
 DEATH = 41

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from indexer import generations
-from indexer.gallery import Gallery
-from indexer.job_store import JobStore
+from indexer.database import generations
+from indexer.database.jobs import JobStore
+from indexer.gallery.gallery import Gallery
 from service.app import create_app
 from service.settings import Settings
 from service.tests.stub import OtherStub, StubDetector, picture

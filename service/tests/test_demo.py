@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from models.errors import DatasetError
-from service import bench
-from service.demo import main, read_scenes
-from service.local import Client, LocalError, running_service
+from service.bench import __main__ as bench
+from service.demo.__main__ import main, read_scenes
+from service.demo.local import Client, LocalError, running_service
 from service.tests.stub import picture
 
 STUB = ("-m", "service.tests.stub")

@@ -10,8 +10,8 @@ from indexer.records import GalleryModel
 from models.detector import DEFAULT_MODEL
 from models.errors import ModelFileError
 from models.model_card import CARD_NAME, load_card
-from service.detectors import Detectors
-from service.errors import RequestError
+from service.http.errors import RequestError
+from service.running.detectors import Detectors
 from service.tests.stub import OtherStub, StubDetector
 
 

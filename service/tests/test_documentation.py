@@ -37,8 +37,8 @@ def test_every_route_is_explained(explained, path):
     [
         "python -m service",
         "python -m service.bench",
-        "python -m service.page_bench",
-        "python -m service.page_pictures",
+        "python -m service.bench.page",
+        "python -m service.demo.page_pictures",
         "python -m service.restore",
         "python -m indexer",
         "make demo",

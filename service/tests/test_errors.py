@@ -2,9 +2,9 @@ import json
 
 import indexer.errors
 import models.errors
-import service.errors
+import service.http.errors
 from models.errors import PersonSearchError
-from service.errors import PROBLEMS, RequestError, problem, problem_response
+from service.http.errors import PROBLEMS, RequestError, problem, problem_response
 
 
 def kinds(kind):
@@ -14,7 +14,7 @@ def kinds(kind):
 
 
 def test_every_kind_of_error_has_its_problem():
-    assert indexer.errors and models.errors and service.errors
+    assert indexer.errors and models.errors and service.http.errors
 
     # Training has errors of its own, which no request can meet.
     found = {

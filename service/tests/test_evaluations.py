@@ -19,11 +19,11 @@ from models import evaluate as offline
 from models.datasets.scene import Query, SceneDataset
 from models.errors import BoxError
 from models.tests import handmade
-from service import evaluations
 from service.app import create_app
-from service.errors import RequestError
-from service.evaluation_schemas import EvaluationRequest, EvaluationResult
-from service.evaluations import evaluate_gallery
+from service.http.errors import RequestError
+from service.labels import evaluations
+from service.labels.evaluations import evaluate_gallery
+from service.labels.schemas import EvaluationRequest, EvaluationResult
 from service.settings import Settings
 from service.tests.stub import COLOURS, StubDetector, picture
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from models.errors import ImageTooLargeError
-from service.errors import RequestError
-from service.import_files import read_inside
+from service.http.errors import RequestError
+from service.jobs.import_files import read_inside
 
 
 @pytest.fixture

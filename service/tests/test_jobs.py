@@ -17,16 +17,16 @@ from starlette.testclient import TestClient
 import service
 from indexer.errors import StorageFullError, TooManyJobsError
 from indexer.ids import new_id
-from service.errors import RequestError
-from service.job_kinds import KINDS
-from service.jobs import MAX_DEATHS, submit
-from service.metrics import Metrics
-from service.parts import open_parts
+from service.http.errors import RequestError
+from service.http.metrics import Metrics
+from service.jobs.kinds import KINDS
+from service.running.jobs import MAX_DEATHS, submit
+from service.running.parts import open_parts
+from service.running.spool import Spool
+from service.running.worker import Lane
 from service.settings import Settings, SettingsError
-from service.spool import Spool
 from service.tests.dying_jobs import DEATH, PICTURES, RED, app, upload
 from service.tests.stub import StubDetector, picture
-from service.worker import Lane
 
 
 @pytest.fixture
@@ -365,8 +365,8 @@ def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos
         if full[0]:
             raise StorageFullError("full")
 
-    monkeypatch.setattr("service.parts.Parts.check_disk", check_disk)
-    monkeypatch.setattr("service.import_jobs.DISK_WAIT_S", 0.1)
+    monkeypatch.setattr("service.running.parts.Parts.check_disk", check_disk)
+    monkeypatch.setattr("service.jobs.imports.DISK_WAIT_S", 0.1)
     with opened(import_dir=photos) as parts:
         id = import_of(parts, photos, ["00.png", "01.png"])
         time.sleep(0.5)
@@ -377,8 +377,8 @@ def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos
 
 
 def test_a_job_whose_end_could_not_be_written_ends_when_its_lease_lapses(opened, monkeypatch):
-    monkeypatch.setattr("service.jobs.IDLE_S", 0.05)
-    monkeypatch.setattr("indexer.job_store.LEASE_S", 0)
+    monkeypatch.setattr("service.running.jobs.IDLE_S", 0.05)
+    monkeypatch.setattr("indexer.database.jobs.LEASE_S", 0)
     ran, failed = [], []
     with opened({"work": lambda context: ran.append(1) or {}}) as parts:
         finish = parts.gallery.jobs.finish

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from service.errors import DeadlineError, OverloadedError, ShuttingDownError
-from service.worker import Lane, Worker
+from service.http.errors import DeadlineError, OverloadedError, ShuttingDownError
+from service.running.worker import Lane, Worker
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Where rows are: SQLite or PostgreSQL, one module per kind of row."""

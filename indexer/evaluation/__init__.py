@@ -1,0 +1,1 @@
+"""How well people are found again in a gallery."""

@@ -1,0 +1,1 @@
+"""Where pictures are: the originals, on disk or in object storage."""

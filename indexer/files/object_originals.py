@@ -1,0 +1,89 @@
+"""The files as they came, each under its SHA-256, in object storage."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from indexer.errors import GalleryDamagedError
+from indexer.files.objects import Objects
+
+FOLDER = "originals"
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class ObjectOriginals:
+    """As indexer.files.originals.Originals, in a folder that any number of processes use."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._kept_back = False
+
+    def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
+        """Store a file whole or not at all.
+
+        Raises:
+            DatabaseUnavailableError: it may be stored, or not.
+        """
+        self._objects.put(f"{FOLDER}/{sha256}", content)
+        on_step("renamed")
+
+    def read(self, sha256: str) -> bytes:
+        """
+        Raises:
+            GalleryDamagedError: when the file is gone or is not what was stored.
+        """
+        content = self._objects.get(f"{FOLDER}/{sha256}")
+        if content is None:
+            raise GalleryDamagedError(f"the original {sha256} is gone from {self._objects.url}")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise GalleryDamagedError(
+                f"the original {sha256} in {self._objects.url} is not what was stored"
+            )
+        return content
+
+    def has(self, sha256: str) -> bool:
+        """Whether a file is there, whole or damaged."""
+        return self._objects.has(f"{FOLDER}/{sha256}")
+
+    def place(self, sha256: str, target: Path) -> None:
+        """Copy a file.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        content = self._objects.get(f"{FOLDER}/{sha256}")
+        if content is None:
+            raise FileNotFoundError(sha256)
+        target.write_bytes(content)
+
+    def remove(self, sha256: str) -> None:
+        """Delete a file, if it is there; between keep_back and let_go, sweep does so later."""
+        if not self._kept_back:
+            self._objects.remove([f"{FOLDER}/{sha256}"])
+
+    def keep_back(self) -> None:
+        """From here on, files stay where they are. The caller keeps this apart from changes."""
+        self._kept_back = True
+
+    def let_go(self, *, erase: bool = True) -> None:
+        """Files may go again; a sweep deletes what was to go meanwhile."""
+        self._kept_back = False
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing."""
+        return next(iter(self._objects.names(FOLDER)), None) is None
+
+    def stored(self) -> set[str]:
+        """The SHA-256 of every file that is there; a listing of them all."""
+        names = (name.rpartition("/")[2] for name in self._objects.names(FOLDER))
+        return {name for name in names if _NAME.fullmatch(name)}
+
+    def sweep(self, wanted: set[str], *, of: set[str] | None = None) -> None:
+        """Remove what a crash left: files that nobody wants.
+
+        Args:
+            of: those that were stored a while ago; by default what is listed now.
+        """
+        gone = (self.stored() if of is None else of) - wanted
+        self._objects.remove([f"{FOLDER}/{sha256}" for sha256 in gone])

@@ -1,0 +1,1 @@
+"""The gallery: what is done with scenes, people and generations."""

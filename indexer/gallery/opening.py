@@ -1,0 +1,113 @@
+"""Before a gallery answers: whether its directory, model and originals are what they should be."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from indexer.database import generations
+from indexer.database.store import DATABASE, Store
+from indexer.errors import GalleryDamagedError, GalleryError, GalleryMismatchError
+from indexer.files.object_originals import ObjectOriginals
+from indexer.files.originals import Originals
+from indexer.records import EVERY_SCENE, GalleryModel
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """
+    Raises:
+        GalleryError: instead of what the system says of the directory.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise GalleryError(f"cannot use {directory} as a gallery: {error.strerror}") from error
+
+
+def model_in(database: Path | str) -> GalleryModel | None:
+    """Whose embeddings answer in a database; None in one just made."""
+    store = Store(database)
+    try:
+        with store.read() as snapshot:
+            generation = generations.active(snapshot.connection)
+            return None if generation is None else generation.model
+    finally:
+        store.close()
+
+
+def settle_model(
+    directory: Path,
+    store: Store,
+    originals: Originals | ObjectOriginals,
+    model: GalleryModel | None,
+    *,
+    any_model: bool,
+) -> None:
+    """Begin the first generation, or see that the one that answers is the model's.
+
+    Args:
+        model: whose embeddings come in; None is whoever answers.
+        any_model: whether another one may answer.
+
+    Raises:
+        GalleryMismatchError: another one answers.
+        GalleryDamagedError: the database does not say who answers, though it should.
+    """
+    with store.read() as snapshot:
+        generation = generations.active(snapshot.connection)
+    stored = None if generation is None else generation.model
+    if stored is None:
+        if model is None:
+            raise GalleryDamagedError(f"{directory} does not say whose embeddings it holds")
+        if not originals.is_empty():
+            # An empty database beside originals is a lost one. Going on would sweep them away.
+            raise GalleryDamagedError(
+                f"{directory} holds originals, but {DATABASE} is empty: restore it, "
+                "or start in an empty directory"
+            )
+    elif model is None:
+        return
+    elif (stored.fingerprint, stored.embedding_dim) != (model.fingerprint, model.embedding_dim):
+        if any_model:
+            return
+        raise GalleryMismatchError(
+            f"the gallery {directory} holds embeddings of {stored.name} "
+            f"({stored.fingerprint[:12]}), not of {model.name} ({model.fingerprint[:12]})"
+        )
+    if generation is None:
+        with store.write() as change:
+            generations.begin(change.connection, model, "active")
+    elif model != generation.model:
+        path = model.path or generation.model.path
+        with store.write() as change:
+            generations.name_model(change.connection, generation.number, replace(model, path=path))
+
+
+def check_originals(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
+    """
+    Raises:
+        GalleryError: they are somewhere else, as where several processes do not share them.
+    """
+    with store.read() as snapshot:
+        some = snapshot.page(EVERY_SCENE, 3, None)
+    if store.shared and some and not any(originals.has(scene.sha256) for scene in some):
+        raise GalleryError(
+            f"the gallery's originals are not where {directory} has them: all processes "
+            "that share a database must share them, too"
+        )
+
+
+def sweep(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
+    """Delete originals that no scene has, and say in the log which are gone."""
+    with store.read() as snapshot:
+        wanted = snapshot.contents()
+    stored = originals.stored()
+    if not store.kept():
+        originals.sweep(wanted)
+    lost = wanted - stored
+    if lost:
+        _log.warning("%d originals are gone from %s, %s first", len(lost), directory, min(lost))

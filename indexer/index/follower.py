@@ -1,0 +1,188 @@
+"""The index that answers, and how it keeps up with the database."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.database import generations
+from indexer.database.store import Store
+from indexer.errors import GalleryDamagedError, GalleryError
+from indexer.index.engines import OUTSIDE, MilvusServer
+from indexer.index.live import LiveIndex, PeopleIndex
+from indexer.records import Generation
+
+if TYPE_CHECKING:
+    from indexer.index.milvus import MilvusIndex
+
+
+class Answering:
+    """Holds the index of the generation that answers; another one takes its place whole.
+
+    Attributes:
+        live: that index. Who needs it twice reads it once: it may be another one at any time.
+        writing: held by who changes the database.
+    """
+
+    def __init__(
+        self, directory: Path, engine: str, store: Store, milvus: MilvusServer | None
+    ) -> None:
+        self._directory = directory
+        self._engine = engine
+        self._store = store
+        self._milvus = milvus
+        self.writing = threading.RLock()
+        self._catching = threading.RLock()  # held by who brings the index up to a change
+        self._stale = False
+        self.live = self._load_active()
+
+    @property
+    def generation(self) -> Generation:
+        return self.live.generation
+
+    def close(self) -> None:
+        self.live.close()
+
+    # Keeping up
+
+    def refresh(self) -> None:
+        """Bring the index up to what the database holds now, where it may be behind."""
+        if self._stale:
+            with self.writing, self._catching:
+                if self._stale:
+                    self.live = self._load_active()
+                    self._stale = False
+        if self._store.shared or self.live.outside:
+            self._take_over()
+
+    def distrust(self) -> None:
+        """Let the next call fill a new index: this one may lack a change."""
+        self._stale = True
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Update the index after a commit; if that fails, the next call fills a new one."""
+        try:
+            with self._catching:
+                yield
+        except BaseException:
+            self.distrust()
+            raise
+
+    def follow(self, change: int, update: Callable[[], None] = lambda: None) -> None:
+        """Update the index after a commit, unless a search that saw the commit has done so."""
+        with self.following():
+            if self.live.outside:
+                self._take_over()
+            elif self.live.change < change:
+                update()
+                self.live.change = change
+
+    def _take_over(self) -> None:
+        """Bring the index up to what this and other processes have changed."""
+        with self._store.read() as snapshot:
+            if snapshot.last_change() <= self.live.look(snapshot):
+                return
+        with self._catching, self.live.alone(), self._store.read() as snapshot:
+            last, live = snapshot.last_change(), self.live
+            if last <= live.look(snapshot):
+                return
+            generation = generations.active(snapshot.connection)
+            if generation is None or generation.number != live.generation.number:
+                self.live = self._load_active()
+                return
+            for fewer in (True, False):
+                for scenes in snapshot.changed_scenes(live.change, fewer=fewer):
+                    people = snapshot.people_of(scenes, generation.number)
+                    live.replace(scenes, people, fewer=fewer)
+            live.change = last
+
+    # Filling
+
+    def load(self, generation: Generation) -> PeopleIndex:
+        """An index of the people of a generation, filled from the database.
+
+        Raises:
+            GalleryDamagedError: when a row is not what was written.
+            GalleryError: there is not enough memory.
+        """
+        if self._engine in OUTSIDE:
+            outside = self._outside(generation)
+            outside.open()
+            return outside
+        live = LiveIndex(self._engine, generation)
+        try:
+            with self._store.read() as snapshot:
+                change = snapshot.last_change()
+                for people in snapshot.all_people(generation.number):
+                    live.add(people, change)
+                live.change = change
+        except MemoryError:
+            held = len(live)
+            del live
+            raise GalleryError(
+                f"there is not enough memory for the people in {self._directory}: it ended after "
+                f"{held:,} of them"
+            ) from None
+        return live
+
+    def catch_up(self, fresh: PeopleIndex, stored: NDArray[np.int64]) -> None:
+        """Give a new index what came, and take from it what went, since it was filled.
+
+        Args:
+            stored: the rows that it is to hold, ascending.
+        """
+        held = fresh.rows()
+        with self._store.read() as snapshot:
+            change = snapshot.last_change()
+            fresh.remove(np.setdiff1d(held, stored), change)
+            for people in snapshot.people(np.setdiff1d(stored, held).tolist()):
+                fresh.add(people, change)
+
+    def rebuild(self) -> None:
+        """Fill a new index from the database, checking every row, and take it.
+
+        Raises:
+            GalleryDamagedError: when a row is not what was written; the old index stays.
+        """
+        with self._store.read() as snapshot:
+            snapshot.check_scenes()
+        generation = self.generation
+        if self._engine in OUTSIDE:
+            index = self._outside(generation)
+            with index.alone():
+                with self._store.read() as snapshot:
+                    index.look(snapshot)
+                index.rebuild()
+            return
+        fresh = self.load(generation)
+        with self.writing, self._catching:
+            self.refresh()
+            if generation.number == self.generation.number:  # else nobody needs it
+                self.catch_up(fresh, self.live.rows())
+                self.live = fresh
+
+    def drop(self, generation: Generation) -> None:
+        """Delete what a server holds of a generation; without a server, nothing."""
+        if self._engine in OUTSIDE:
+            index = self._outside(generation)
+            with self._store.read() as snapshot:
+                index.look(snapshot)
+            index.drop()
+
+    def _load_active(self) -> PeopleIndex:
+        with self._store.read() as snapshot:
+            generation = generations.active(snapshot.connection)
+        if generation is None:
+            raise GalleryDamagedError(f"{self._directory} does not say whose embeddings answer")
+        return self.load(generation)
+
+    def _outside(self, generation: Generation) -> "MilvusIndex":
+        from indexer.index.milvus import MilvusIndex  # only who asks for Milvus needs to have it
+
+        assert self._milvus is not None  # check_engine has seen to it
+        return MilvusIndex(self._engine, generation, self._store, self._milvus)

@@ -1,0 +1,153 @@
+"""Changing the model of a gallery: its scenes are indexed anew, beside what answers meanwhile.
+
+A generation is built a scene at a time, each with one commit, so that who dies goes on where they
+were. New scenes go into both generations. Once it has them all, it answers, in one step; the one
+before is kept, and can answer again: then it gets the scenes that came since, and else is what it
+was.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from indexer.errors import (
+    GalleryDamagedError,
+    GenerationWorseError,
+    ReindexIncompleteError,
+    SceneNotFoundError,
+)
+from indexer.evaluation.comparison import Comparison, compare
+from indexer.gallery.gallery import Gallery
+from indexer.ingest.ingest import DEFAULT_LIMITS, DetectorOf, find_people
+from indexer.records import GalleryModel, Generation
+from models.errors import ImageError, PersonSearchError
+from models.image import ImageLimits, read_image
+
+SCENES_AT_ONCE = 500
+Work = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many scenes a generation has, of how many; of the rest, how many cannot be indexed."""
+
+    done: int
+    total: int
+    failed: int
+
+
+def reindex(
+    gallery: Gallery,
+    model: GalleryModel,
+    detector_of: DetectorOf,
+    *,
+    activate: bool = True,
+    min_map_ratio: float | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    run: Callable[[Work], None] = lambda work: work(),
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_failure: Callable[[str, PersonSearchError], None] = lambda scene_id, error: None,
+    on_comparison: Callable[[Comparison], None] = lambda comparison: None,
+    gives_up: Callable[[BaseException], bool] = lambda error: True,
+) -> Generation:
+    """Give the generation of a model all scenes, and let it answer.
+
+    Does nothing twice: what was interrupted goes on, and a generation that was kept gets what it
+    lacks. To go back, give the model of the generation that answered before.
+
+    Args:
+        detector_of: loads the model when a scene is lacking.
+        activate: whether it is to answer then; else it is kept.
+        min_map_ratio: it is to answer only when its search mAP on the labelled people is at least
+            this share of that of the generation that answers, see indexer/evaluation/comparison.py.
+        run: runs the work on one scene; it may be done elsewhere, but is done when this returns.
+        on_progress: is told after each scene, and may raise to end here.
+        on_failure: is told of each scene that cannot be indexed.
+        on_comparison: is told before it answers, where min_map_ratio is given.
+        gives_up: of what is raised, whether nobody will go on soon: new scenes then no longer go
+            into the generation.
+
+    Returns:
+        The generation, as it is now.
+
+    Raises:
+        GenerationActiveError: the model answers already.
+        GenerationBuildingError: another model is being indexed.
+        ReindexIncompleteError: some scenes cannot be indexed; the generation does not answer, but
+            keeps the others.
+        TooFewLabelsError, GenerationWorseError: min_map_ratio is not reached, or cannot be told;
+            the generation does not answer, and is kept.
+        ModelFileError, StorageFullError, GalleryError: as they come.
+    """
+    generation = gallery.begin_generation(model)
+    try:
+        while True:
+            failed = _fill(gallery, generation, detector_of, limits, run, on_progress, on_failure)
+            if failed:
+                raise ReindexIncompleteError(
+                    f"{model.name} cannot index all images, {failed} failed; the model was not "
+                    "changed"
+                )
+            if not activate:
+                gallery.keep_generation(generation.id)
+                break
+            if min_map_ratio is not None:
+                comparison = compare_generations(gallery, generation)
+                on_comparison(comparison)
+                if comparison.ratio < min_map_ratio:
+                    raise GenerationWorseError(
+                        f"On {comparison.questions} labelled people, search mAP is "
+                        f"{comparison.map_before:.3f} as it is and {comparison.map_after:.3f} with "
+                        f"{model.name}: {comparison.ratio:.3f} of it, asked for {min_map_ratio:g}. "
+                        f"{generation.id} is kept, and does not answer."
+                    )
+            if gallery.activate(generation.id):
+                break
+    except BaseException as error:
+        if gives_up(error):
+            gallery.keep_generation(generation.id)
+        raise
+    return gallery.generation(generation.id)
+
+
+def compare_generations(gallery: Gallery, generation: Generation) -> Comparison:
+    """How well a generation finds labelled people again, and how well the one that answers.
+
+    Raises:
+        TooFewLabelsError
+    """
+    return compare(gallery.labelled(), gallery.labelled(generation=generation))
+
+
+def _fill(
+    gallery: Gallery,
+    generation: Generation,
+    detector_of: DetectorOf,
+    limits: ImageLimits,
+    run: Callable[[Work], None],
+    on_progress: Callable[[Progress], None],
+    on_failure: Callable[[str, PersonSearchError], None],
+) -> int:
+    """Give a generation every scene that it lacks; how many could not be indexed."""
+    after = failed = 0
+    while lacking := gallery.lacking(generation.id, limit=SCENES_AT_ONCE, after=after):
+        done, total = gallery.scenes_in(generation.id)
+        after = max(lacking)
+        for scene_id in lacking.values():
+
+            def index(scene_id: str = scene_id) -> None:
+                content = gallery.content(scene_id)
+                image = read_image(content, limits)
+                people = find_people(image.pixels, detector_of(generation.model))
+                gallery.add_people(generation.id, scene_id, people)
+
+            try:
+                run(index)
+            except SceneNotFoundError:
+                continue  # removed meanwhile
+            except (ImageError, GalleryDamagedError) as error:
+                failed += 1
+                on_failure(scene_id, error)
+            else:
+                done += 1
+            on_progress(Progress(min(done, total), total, failed))
+    return failed

@@ -1,0 +1,1 @@
+"""The demo, and what drives a service of one's own."""

@@ -1,0 +1,1 @@
+"""Routes about models and the generations that they make."""

@@ -1,0 +1,78 @@
+"""Changing the model of the gallery, as a job."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import StorageFullError
+from indexer.evaluation.comparison import Comparison
+from indexer.ingest.reindex import Progress, Work, reindex
+from indexer.records import GalleryModel, Generation
+from service.http.edge import logger
+
+if TYPE_CHECKING:
+    from service.running.jobs import JobContext
+    from service.running.parts import Parts
+
+DISK_WAIT_S = 2.0
+
+
+def change_model(context: "JobContext") -> dict[str, Any]:
+    """Index all images with a model, beside the one that answers, and let it answer.
+
+    Arguments: `model`, the fields of a GalleryModel; `activate`, whether it is to answer; and
+    `min_map_ratio`, or null, as reindex takes it. One image at a time, behind all searches. Who is
+    cancelled keeps what there is of the generation, and new images no longer go there.
+    """
+    from service.running.jobs import JobStoppedError
+    from service.running.parts import warm_up
+
+    parts = context.parts
+    model = GalleryModel(**context.arguments["model"])
+    told = context.result
+    if parts.gallery.model.fingerprint != model.fingerprint:  # else a death came after the swap
+        detector = parts.detectors.of(model)  # before anything depends on it
+        context.infer(lambda: warm_up(detector))
+
+        def run(work: Work) -> None:
+            while True:
+                try:
+                    parts.check_disk()
+                    return context.infer(work)
+                except StorageFullError:
+                    logger.warning("job %s waits for space on the disk", context.id)
+                    context.pause(DISK_WAIT_S)
+
+        def tell(progress: Progress) -> None:
+            done = progress.done + progress.failed
+            context.progress(done, max(done, progress.total), failed=progress.failed)
+
+        def compared(comparison: Comparison) -> None:
+            told["evaluation"] = asdict(comparison)
+            had, total = parts.gallery.scenes_in(generation_of(parts, model).id)
+            context.progress(had, total, result=told)
+
+        reindex(
+            parts.gallery,
+            model,
+            parts.detectors.of,
+            activate=context.arguments["activate"],
+            min_map_ratio=context.arguments.get("min_map_ratio"),
+            limits=parts.settings.image_limits,
+            run=run,
+            on_progress=tell,
+            on_failure=context.failed_item,
+            on_comparison=compared,
+            gives_up=lambda error: not isinstance(error, JobStoppedError) or error.cancelled,
+        )
+    generation = generation_of(parts, model)
+    return told | {"generation": generation.id, "model": model.name, "state": generation.state}
+
+
+def generation_of(parts: "Parts", model: GalleryModel) -> Generation:
+    """That of a model, which has one."""
+    (generation,) = (
+        one.generation
+        for one in parts.gallery.generations()
+        if one.generation.model.fingerprint == model.fingerprint
+    )
+    return generation

@@ -1,0 +1,138 @@
+"""The routes about models, and about the generations of the index that they make."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request
+
+from indexer.errors import GenerationActiveError, GenerationBuildingError
+from indexer.evaluation.comparison import check_labels
+from indexer.records import GalleryModel
+from service.generations.schemas import ModelList, ModelRecord, ReindexQuery
+from service.http.auth import authorize, route_scope
+from service.http.bodies import refuse_unknown_parameters
+from service.http.errors import RequestError
+from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.images.routes import PartsOf
+from service.jobs.requests import accept
+from service.jobs.schemas import AcceptedJob
+from service.running.parts import Parts
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.get(
+    "/models",
+    summary="List models",
+    response_model=ModelList,
+    openapi_extra=route_scope("search"),
+)
+def list_models(parts: PartsOf) -> Any:
+    """Those that ship, that of the settings, and those in the models directory."""
+    counts = {one.generation.model.fingerprint: one for one in parts.gallery.generations()}
+    return ModelList(
+        items=[
+            ModelRecord.of(known, counts.get(known.card.fingerprint))
+            for known in parts.detectors.known()
+        ]
+    )
+
+
+@router.post(
+    "/models/{name}/reindex",
+    summary="Change the model",
+    status_code=202,
+    response_model=AcceptedJob,
+    openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
+)
+async def reindex_with(
+    name: str, request: Request, query: Annotated[ReindexQuery, Query()], parts: PartsOf
+) -> Any:
+    """A job indexes all images with the model, beside the one that answers; new images go into
+    both. Once it has all, it answers, in one step; searches go on, each on one model. The one
+    before is kept, for a way back: `POST /index/generations/{generation_id}/activate`. What a job
+    has done before it was cancelled or failed is not done again.
+
+    With `min_map_ratio`, both are measured on the labelled people before the change. Below it the
+    job fails with `generation_worse`, and the new generation is kept."""
+    if query.min_map_ratio is not None and query.activate == "manual":
+        raise RequestError("validation_failed", "/query: min_map_ratio goes with activate=auto.")
+
+    async def accept_reindex(asked: Asked | None) -> Answer:
+        known = await anyio.to_thread.run_sync(parts.detectors.find, name)
+        activate = query.activate == "auto"
+        ratio = query.min_map_ratio
+        if ratio is not None:
+            await anyio.to_thread.run_sync(_check_labels, parts)
+        return await _change_model(
+            request, parts, asked, known.of_gallery, activate=activate, min_map_ratio=ratio
+        )
+
+    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_reindex)
+
+
+@router.post(
+    "/index/generations/{generation_id}/activate",
+    summary="Let a generation answer",
+    status_code=202,
+    response_model=AcceptedJob,
+    openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
+)
+async def activate_generation(generation_id: str, request: Request, parts: PartsOf) -> Any:
+    """Also the way back to a model before. A job indexes the images that it lacks, then it answers,
+    in one step. Its answers are, bit for bit, what they were."""
+
+    async def accept_activation(asked: Asked | None) -> Answer:
+        found = await anyio.to_thread.run_sync(parts.gallery.generation, generation_id)
+        return await _change_model(request, parts, asked, found.model, activate=True)
+
+    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_activation)
+
+
+@router.delete(
+    "/index/generations/{generation_id}",
+    summary="Delete a generation",
+    status_code=204,
+    openapi_extra=route_scope("admin"),
+)
+def delete_generation(generation_id: str, parts: PartsOf) -> None:
+    """Not the one that answers, nor one that is being indexed. The images stay."""
+    if parts.gallery.generation(generation_id).state == "building" and _unfinished(parts):
+        raise GenerationBuildingError(f"{generation_id} is being built; cancel its job first")
+    parts.gallery.delete_generation(generation_id)
+
+
+async def _change_model(
+    request: Request,
+    parts: Parts,
+    asked: Asked | None,
+    model: GalleryModel,
+    *,
+    activate: bool,
+    min_map_ratio: float | None = None,
+) -> Answer:
+    def check() -> None:
+        parts.check_disk()
+        if model.fingerprint == parts.gallery.model.fingerprint:
+            raise GenerationActiveError(f"{model.name} answers already")
+        if _unfinished(parts):
+            raise GenerationBuildingError("A job of this kind is not done yet; see GET /jobs")
+
+    await anyio.to_thread.run_sync(check)
+    arguments = {"model": asdict(model), "activate": activate, "min_map_ratio": min_map_ratio}
+    return await accept(request, parts, asked, "reindex", arguments)
+
+
+def _check_labels(parts: Parts) -> None:
+    """
+    Raises:
+        TooFewLabelsError: models cannot be compared; better said now than at the end of the job.
+    """
+    gallery = parts.gallery
+    check_labels(*(gallery.labelled(generation=one.generation) for one in gallery.generations()))
+
+
+def _unfinished(parts: Parts) -> bool:
+    waiting = parts.gallery.jobs.page(limit=1, states=("queued", "running"), kinds=("reindex",))
+    return bool(waiting.jobs)

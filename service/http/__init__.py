@@ -1,0 +1,1 @@
+"""What every route needs: the edge, errors, authorisation, bodies, idempotency."""

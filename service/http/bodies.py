@@ -1,0 +1,319 @@
+"""Reading request bodies: bounded, off the event loop where it computes, never trusted."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any, BinaryIO, TypeVar
+
+import anyio.to_thread
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from indexer.errors import StorageFullError
+from service.http.errors import DeadlineError, RequestError, validation_error
+from service.images.schemas import ImageMetadata, metadata_bytes
+
+FIELD_MAX_BYTES = 256 * 2**10
+
+T = TypeVar("T")
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which takes a body without its closing boundary for a whole one."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    async def parse_all(self) -> FormData:
+        """The form.
+
+        Raises:
+            MultiPartException: also when the body ends too early.
+        """
+        form = await self.parse()
+        if not self.complete:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The closing boundary is missing.")
+        return form
+
+
+@dataclass(frozen=True)
+class Form:
+    """A multipart body: its `image` files, and one JSON part when it was sent."""
+
+    images: list[UploadFile]
+    document: bytes | None
+
+
+def media_type(request: Request) -> str:
+    """The body's media type, lower case.
+
+    Raises:
+        RequestError: the body is compressed, or in an encoding other than UTF-8.
+    """
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("unsupported_media_type", "Send the body without Content-Encoding.")
+    charset = message.get_param("charset")
+    if charset is not None and str(charset).lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise RequestError("unsupported_media_type", "Send text in UTF-8.")
+    return message.get_content_type() if request.headers.get("content-type") else ""
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, *, document: str | None, max_files: int, deadline_s: float
+) -> AsyncIterator[Form]:
+    """Receive a multipart body with `image` files; temporary files go with the context.
+
+    Args:
+        document: name of the JSON part that may come along.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    if media_type(request) != "multipart/form-data":
+        raise RequestError("unsupported_media_type", "Send multipart/form-data, as curl -F does.")
+    # One file more than images: the JSON part may come as a file, too.
+    parser = _Parser(
+        request.headers,
+        request.stream(),
+        max_files=max_files + 1,
+        max_fields=8,
+        max_part_size=FIELD_MAX_BYTES,
+    )
+    try:
+        async with asyncio.timeout(deadline_s):
+            form = await parser.parse_all()
+    except MultiPartException as error:
+        raise _form_error(error.message, max_files) from None
+    except ValueError:  # names in a broken encoding
+        raise RequestError("malformed_multipart", "A part's header cannot be read.") from None
+    except TimeoutError:
+        raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+    except OSError as error:  # a temporary file could not be written
+        raise StorageFullError("There is no space for the upload.") from error
+    try:
+        images: list[UploadFile] = []
+        texts: list[bytes] = []
+        for name, value in form.multi_items():
+            if name == "image" and isinstance(value, UploadFile):
+                images.append(value)
+            elif name == "image":
+                raise _part_error("image", "must be a file: curl -F image=@picture.jpg")
+            elif name != document:
+                expected = "image" if document is None else f"image and {document}"
+                raise _part_error("", f"parts are named {expected}")
+            elif isinstance(value, UploadFile):
+                texts.append(await value.read(FIELD_MAX_BYTES + 1))
+            else:
+                texts.append(value.encode("utf-8", "replace"))
+        if len(images) > max_files:
+            raise _form_error("Too many files", max_files)
+        if len(texts) > 1:
+            raise _part_error(str(document), "may stand only once")
+        if texts and len(texts[0]) > FIELD_MAX_BYTES:
+            raise _form_error("Part exceeded", max_files)
+        yield Form(images, texts[0] if texts else None)
+    finally:
+        await form.close()
+
+
+async def read_json(request: Request, kind: type[T], *, deadline_s: float) -> T:
+    """Receive and check a JSON body.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    accepted = ("application/json", "application/merge-patch+json")
+    body = await read_body(request, accepted, deadline_s=deadline_s)
+    return await anyio.to_thread.run_sync(parse_json, kind, body)
+
+
+async def read_body(request: Request, accepted: Sequence[str], *, deadline_s: float) -> bytes:
+    """Receive a body of one of some media types.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    if media_type(request) not in accepted:
+        raise RequestError("unsupported_media_type", f"Send {accepted[0]}.")
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await request.body()
+    except TimeoutError:
+        raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+
+
+@asynccontextmanager
+async def read_form_or_json(
+    request: Request, kind: type[T], *, max_files: int, deadline_s: float, expected: str
+) -> AsyncIterator[tuple[T | None, list[BinaryIO]]]:
+    """Receive a JSON body, or a form with `image` files and the same JSON as its part `request`.
+
+    Args:
+        expected: what is said where neither comes.
+
+    Returns:
+        What the JSON says, None of a form without it; and the files, which go with the context.
+
+    Raises:
+        RequestError, DeadlineError
+    """
+    sent = media_type(request)
+    if sent == "application/json":
+        yield await read_json(request, kind, deadline_s=deadline_s), []
+        return
+    if sent != "multipart/form-data":
+        raise RequestError("unsupported_media_type", expected)
+    async with read_form(
+        request, document="request", max_files=max_files, deadline_s=deadline_s
+    ) as form:
+        wanted: T | None = None
+        if form.document is not None:
+            wanted = await anyio.to_thread.run_sync(parse_json, kind, form.document)
+        yield wanted, [upload.file for upload in form.images]
+
+
+def parse_json(kind: Any, body: bytes) -> Any:
+    """A document checked against a pydantic model or type.
+
+    Raises:
+        RequestError: malformed_body when it is not one JSON document with unique names;
+            validation_failed when it does not say what it should.
+    """
+    try:
+        json.loads(body.decode(), object_pairs_hook=_unique_names)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind.model_validate_json(body)
+        return TypeAdapter(kind).validate_json(body)
+    except ValidationError as error:
+        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+    except (ValueError, RecursionError):
+        raise RequestError(
+            "malformed_body", "The body is not one valid JSON document in UTF-8, each name once."
+        ) from None
+
+
+def check(kind: type[Checked], content: Mapping[str, object]) -> Checked:
+    """A model of content that is Python values already.
+
+    Raises:
+        RequestError: validation_failed.
+    """
+    try:
+        return kind.model_validate(dict(content))
+    except ValidationError as error:
+        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work as long as the client does; the body must have been received.
+
+    Raises:
+        ClientDisconnect: the client went away; the work is cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for each in (task, watch):
+            each.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+def check_metadata_size(about: ImageMetadata, limit: int) -> None:
+    """Refuse what is larger than a setting allows for one image.
+
+    Args:
+        limit: bytes, as JSON.
+
+    Raises:
+        RequestError: validation_failed.
+    """
+    if metadata_bytes(about) > limit:
+        raise RequestError(
+            "validation_failed",
+            f"/metadata: more than {limit} bytes for one image.",
+            limits={"metadata_max_bytes": limit},
+        )
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Let a request pass when the route's description names all of its query parameters.
+
+    Raises:
+        RequestError: validation_failed; a parameter that is not known must not be ignored.
+    """
+    paths = request.app.openapi()["paths"]
+    operation = paths[request.scope["route"].path][request.method.lower()]
+    known = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
+    if not set(request.query_params) <= known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise RequestError("validation_failed", f"/query: the parameters here are {listed}.")
+
+
+def deadline_of(request: Request, most_s: float) -> float:
+    """The time for a request: the service's, or less when X-Timeout-Ms asks for less.
+
+    Raises:
+        RequestError: the header is not a number of milliseconds.
+    """
+    header = request.headers.get("x-timeout-ms")
+    if header is None:
+        return most_s
+    if not (header.isascii() and header.isdigit() and 0 < len(header) <= 9 and int(header) > 0):
+        raise RequestError("validation_failed", "X-Timeout-Ms: expected whole milliseconds.")
+    return min(most_s, int(header) / 1000)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice")
+    return content
+
+
+def _form_error(message: str, max_files: int) -> RequestError:
+    """Starlette tells its limits apart only by message."""
+    if message.startswith("Too many files"):
+        return RequestError(
+            "too_many_files",
+            f"More than {max_files} files in one request.",
+            limits={"max_files": max_files},
+        )
+    if message.startswith("Part exceeded"):
+        return RequestError(
+            "body_too_large",
+            f"A part that is not a file has more than {FIELD_MAX_BYTES} bytes.",
+            limits={"max_part_bytes": FIELD_MAX_BYTES},
+        )
+    return RequestError("malformed_multipart", "The multipart body cannot be read.")
+
+
+def _part_error(name: str, message: str) -> RequestError:
+    pointer = f"/{name}"
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        errors=[{"pointer": pointer, "code": "part", "message": message}],
+    )

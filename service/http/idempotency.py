@@ -1,0 +1,247 @@
+"""Requests that may be sent again without being done again: the header Idempotency-Key."""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import anyio.to_thread
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from indexer.database.replies import Reply
+from indexer.errors import StorageFullError
+from models.errors import PersonSearchError
+from service.http.auth import key_name
+from service.http.edge import logger
+from service.http.errors import PROBLEMS, RequestError, problem, problem_response
+
+if TYPE_CHECKING:
+    from service.running.parts import Parts
+
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+REPLAYED = {"Idempotency-Replayed": "true"}
+# The OpenAPI description of the header; a route puts it among its parameters.
+KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A name for this request, 1 to 255 printable characters. For 24 hours the same "
+    "request under the same name is answered as the first time, and not done again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a route answers: JSON.
+
+    Attributes:
+        keep: whether a repeated request is to get it again; not when trying again may help.
+        kept: whether it is on disk already, together with what it tells of.
+    """
+
+    status: int
+    content: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keep: bool = True
+    kept: bool = False
+
+    def response(self) -> JSONResponse:
+        """As HTTP says it."""
+        return JSONResponse(self.content, self.status, dict(self.headers))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with an Idempotency-Key."""
+
+    key_name: str
+    key: str
+    fingerprint: str
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What tells it from others that run meanwhile."""
+        return self.key_name, self.key
+
+    def reply(self, response: Response) -> Reply:
+        """An answer to it, to be kept."""
+        headers = {
+            name: value for name, value in response.headers.items() if name != "content-length"
+        }
+        return Reply(
+            self.key_name,
+            self.key,
+            self.fingerprint,
+            response.status_code,
+            headers,
+            bytes(response.body),
+        )
+
+
+async def answer_once(
+    request: Request,
+    parts: "Parts",
+    fingerprint: Callable[[], str],
+    work: Callable[[Asked | None], Awaitable[Answer]],
+) -> Response:
+    """Do a request's work, or answer as the first time when the same was asked before.
+
+    Problems that trying again may help with are not kept, nor is an answer that cannot be stored
+    for want of space.
+
+    Args:
+        fingerprint: of what was sent; called on another thread.
+        work: gets None when the caller named no key.
+
+    Raises:
+        RequestError: validation_failed, idempotency_key_reused, idempotency_in_progress.
+        Whatever the work raises.
+    """
+    key = idempotency_key(request)
+    if key is None:
+        return (await work(None)).response()
+    asked = Asked(key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint))
+    with parts.requests.one_at_a_time(asked):
+        try:
+            if not await anyio.to_thread.run_sync(parts.gallery.replies.claim, *asked.name):
+                raise _in_progress()
+            return await _answer(request, parts, asked, work)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(parts.gallery.replies.unclaim, *asked.name)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """What the caller named the request; None without the header.
+
+    Raises:
+        RequestError: it is not 1 to 255 printable characters, or stands twice.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or not KEY.fullmatch(given[0]):
+        raise RequestError(
+            "validation_failed", "Idempotency-Key: expected 1 to 255 printable characters, once."
+        )
+    return given[0]
+
+
+def fingerprint_of(request: Request, contents: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 (hex) of method, path, query, and each part's name and SHA-256 (32 bytes)."""
+    query = sorted(request.query_params.multi_items())
+    whole = hashlib.sha256(json.dumps([request.method, request.url.path, query]).encode())
+    for name, digest in contents:
+        whole.update(json.dumps(name).encode() + digest)
+    return whole.hexdigest()
+
+
+def digest_of(file: BinaryIO) -> bytes:
+    """SHA-256 (32 bytes) of a file, which is then again at its start."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(2**20):
+        digest.update(block)
+    file.seek(0)
+    return digest.digest()
+
+
+class RunningRequests:
+    """Which requests with an Idempotency-Key are being answered. Any thread may call this."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, str], Asked] = {}
+
+    @contextmanager
+    def one_at_a_time(self, asked: Asked) -> Iterator[None]:
+        """A context in which no other request with the same key is answered.
+
+        Raises:
+            RequestError: idempotency_in_progress or idempotency_key_reused, when one is.
+        """
+        with self._lock:
+            running = self._running.setdefault(asked.name, asked)
+        if running.fingerprint != asked.fingerprint:
+            raise _reused()
+        if running is not asked:
+            raise _in_progress()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[asked.name]
+
+
+async def _answer(
+    request: Request,
+    parts: "Parts",
+    asked: Asked,
+    work: Callable[[Asked | None], Awaitable[Answer]],
+) -> Response:
+    before = await _before(parts, asked)
+    if before is not None:
+        return before
+    try:
+        answer = await work(asked)
+    except PersonSearchError as error:
+        if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
+            before = await _keep(parts, asked, _problem_response(error, request))
+            if before is not None:
+                return before
+        raise
+    response = answer.response()
+    if answer.keep and not answer.kept:
+        return await _keep(parts, asked, response) or response
+    return response
+
+
+async def _before(parts: "Parts", asked: Asked) -> Response | None:
+    """The answer that was given before; None when there is none.
+
+    Raises:
+        RequestError: idempotency_key_reused.
+    """
+    before = await anyio.to_thread.run_sync(parts.gallery.replies.find, asked.key_name, asked.key)
+    if before is None:
+        return None
+    if before.fingerprint != asked.fingerprint:
+        raise _reused()
+    return Response(before.body, before.status, {**before.headers, **REPLAYED})
+
+
+async def _keep(parts: "Parts", asked: Asked, response: Response) -> Response | None:
+    """Keep an answer, unless there is one already: that is given back, and stands.
+
+    So it is when the first client left, its work was done nevertheless, and it asked again before.
+    """
+    before = await _before(parts, asked)
+    if before is None:
+        try:
+            await anyio.to_thread.run_sync(parts.gallery.replies.keep, asked.reply(response))
+        except StorageFullError:
+            logger.warning("no space to keep the answer under an Idempotency-Key")
+    return before
+
+
+def _problem_response(error: PersonSearchError, request: Request) -> Response:
+    content = problem(error, instance=request.url.path, request_id=request.state.request_id)
+    return problem_response(content, error.headers if isinstance(error, RequestError) else {})
+
+
+def _in_progress() -> RequestError:
+    return RequestError(
+        "idempotency_in_progress", "The first request with this key is not done yet."
+    )
+
+
+def _reused() -> RequestError:
+    return RequestError(
+        "idempotency_key_reused", "The key was sent before, with another request or another body."
+    )

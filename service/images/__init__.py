@@ -1,0 +1,1 @@
+"""Routes about pictures and the people in them."""

@@ -1,0 +1,206 @@
+"""The two kinds of job that add images: uploads that are not waited for, and imports."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from indexer.database.replies import Reply
+from indexer.errors import ExternalIdConflictError, GalleryError, StorageFullError
+from indexer.ingest.ingest import index_scene
+from indexer.records import AddResult, StoredScene
+from models.detector import Detector
+from models.errors import PersonSearchError
+from service.http.bodies import check_metadata_size, parse_json
+from service.http.edge import logger
+from service.http.errors import AllItemsFailedError, RequestError
+from service.images.schemas import ImageMetadata
+from service.jobs.import_files import read_inside
+from service.jobs.schemas import ImportLine
+from service.running.jobs import JobContext
+from service.running.parts import Parts
+
+MANIFEST = "manifest.jsonl"
+DISK_WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file to add; reading it may fail, and then it fails alone."""
+
+    name: str
+    about: ImageMetadata
+    read: Callable[[], bytes]
+
+
+def add_uploads(context: JobContext) -> dict[str, Any]:
+    """Add files that a request left in the spool.
+
+    Arguments: `metadata`, one ImageMetadata per file, and `on_duplicate`. Result: how many were
+    `created`, `duplicates` and `failed`, and `image_ids` in the order of the files, null where
+    one failed.
+    """
+    metadata = context.arguments["metadata"]
+
+    def items() -> Iterator[Item]:
+        for number, about in islice(enumerate(metadata), context.done, None):
+            path = context.folder / spooled_name(number)
+            yield Item(str(number), ImageMetadata.model_validate(about), partial(_spooled, path))
+
+    refuse = context.arguments["on_duplicate"] == "error"
+    return _add_all(context, items(), len(metadata), refuse_duplicates=refuse, list_ids=True)
+
+
+def add_from_directory(context: JobContext) -> dict[str, Any]:
+    """Add the files that a manifest in the spool names.
+
+    Arguments: `total`, the lines of the manifest. Result: how many were `created`, `duplicates`
+    and `failed`.
+    """
+    settings = context.parts.settings
+    if settings.import_dir is None:
+        raise imports_off()
+    root: Path = settings.import_dir
+
+    def item(number: int, line: bytes) -> Item:
+        try:
+            entry: ImportLine = parse_json(ImportLine, line)
+            check_metadata_size(entry, settings.metadata_max_bytes)
+        except RequestError as error:
+            return Item(f"line {number}", ImageMetadata(), _raising(error))
+        return Item(
+            entry.file,
+            entry,
+            lambda: read_inside(root, entry.file, max_bytes=settings.image_max_bytes),
+        )
+
+    manifest = _spooled(context.folder / MANIFEST)
+    lines = islice(manifest_lines(manifest), context.done, None)
+    items = (item(number, line) for number, line in lines)
+    return _add_all(context, items, context.arguments["total"])
+
+
+def manifest_lines(manifest: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that say something, with their numbers from 1."""
+    for number, line in enumerate(io.BytesIO(manifest), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def spooled_name(number: int) -> str:
+    """The name of an upload's file in the spool."""
+    return f"{number:04}"
+
+
+def imports_off() -> RequestError:
+    """There is no directory to import from."""
+    return RequestError("imports_off", "The service was started without an import directory.")
+
+
+def add_image(
+    parts: Parts,
+    content: bytes,
+    about: ImageMetadata,
+    detector: Detector,
+    *,
+    reply: Callable[[StoredScene], Reply] | None = None,
+) -> AddResult:
+    """A picture and what its sender says of it into the gallery, as index_scene does."""
+    return index_scene(
+        content,
+        detector,
+        parts.gallery,
+        detector_of=parts.detectors.of,
+        limits=parts.settings.image_limits,
+        external_id=about.external_id,
+        camera_id=about.camera_id,
+        captured_at=about.captured_at,
+        tags=tuple(about.tags),
+        attributes=about.attributes,
+        reply=reply,
+    )
+
+
+def _add_all(
+    context: JobContext,
+    items: Iterable[Item],
+    total: int,
+    *,
+    refuse_duplicates: bool = False,
+    list_ids: bool = False,
+) -> dict[str, Any]:
+    """Add items, beginning with the one that no attempt before has dealt with."""
+    result: dict[str, Any] = {"created": 0, "duplicates": 0, "failed": 0}
+    result |= {"image_ids": []} if list_ids else {}
+    result |= context.result
+    context.progress(context.done, total, failed=result["failed"])
+    for done, item in enumerate(items, context.done + 1):
+        image_id: str | None = None
+        failure: PersonSearchError | None = None
+        try:
+            added = _add(context, item)
+            image_id = added.scene.id
+            if added.created or _added_before_a_crash(context, added, done):
+                result["created"] += 1
+            elif refuse_duplicates:
+                raise RequestError("duplicate_image", f"The same bytes are stored as {image_id}.")
+            else:
+                result["duplicates"] += 1
+        except PersonSearchError as error:
+            if isinstance(error, GalleryError) and not isinstance(error, ExternalIdConflictError):
+                raise  # not of this file: the gallery cannot go on
+            failure = error
+        except Exception:  # a fault of ours, too, is of one file and not its neighbours
+            logger.exception("job %s: %s failed", context.id, item.name)
+            failure = RequestError("internal", "")
+        if failure is not None:
+            image_id = None
+            result["failed"] += 1
+            context.failed_item(item.name, failure)
+        if list_ids:
+            result["image_ids"].append(image_id)
+        context.progress(done, total, failed=result["failed"], result=result)
+    if result["failed"] == total:
+        raise AllItemsFailedError(f"All {total} files failed; see errors.")
+    return result
+
+
+def _add(context: JobContext, item: Item) -> AddResult:
+    """One file, as POST /gallery/images adds it. While the disk is full, this waits."""
+    parts, about = context.parts, item.about
+    content = item.read()
+
+    def add() -> AddResult:
+        return add_image(parts, content, about, parts.detector)
+
+    while True:
+        try:
+            parts.check_disk()
+            return context.infer(add)
+        except StorageFullError:
+            logger.warning("job %s waits for space on the disk", context.id)
+            context.pause(DISK_WAIT_S)
+
+
+def _added_before_a_crash(context: JobContext, added: AddResult, done: int) -> bool:
+    """Whether the attempt before stored this very item, and died before it could note it."""
+    started = context.record.started_at
+    repeated = context.record.attempts > 1 and done == context.done + 1
+    return repeated and started is not None and added.scene.created_at >= started
+
+
+def _spooled(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # as in a copy of the gallery that was made without the spool
+        raise RequestError("file_unreadable", "What was uploaded is not there any more.") from None
+
+
+def _raising(error: RequestError) -> Callable[[], bytes]:
+    def read() -> bytes:
+        raise error
+
+    return read

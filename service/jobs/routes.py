@@ -1,0 +1,174 @@
+"""The routes about jobs: asking for an import, and following what was asked for."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from hashlib import sha256
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from indexer.errors import JobNotFoundError
+from service.http.auth import authorize, own_jobs_of, route_scope
+from service.http.bodies import deadline_of, read_body, refuse_unknown_parameters
+from service.http.errors import OverloadedError, RequestError
+from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.images.routes import PartsOf, body, json_body, too_many
+from service.jobs.imports import MANIFEST, imports_off, manifest_lines
+from service.jobs.requests import accept
+from service.jobs.schemas import AcceptedJob, FailedItem, Job, JobPage, JobsQuery, JobWithErrors
+from service.running.parts import Parts
+
+MANIFEST_TYPES = ("application/jsonl", "application/x-ndjson")
+EVENT_STREAM = "text/event-stream"
+EVENT = {  # OpenAPI 3.1 has no word for streams: by custom, the schema is that of each event
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["progress", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+    },
+    "required": ["event", "data"],
+}
+LOOK_S = 0.5
+KEEP_ALIVE_S = 15.0
+MAX_STREAMS = 100
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.post(
+    "/gallery/imports",
+    summary="Add images from the import directory",
+    status_code=202,
+    response_model=AcceptedJob,
+    openapi_extra=route_scope("ingest")
+    | body(*(json_body("ImportLine", media) for media in MANIFEST_TYPES))
+    | {"parameters": [KEY_PARAMETER]},
+)
+async def import_images(request: Request, parts: PartsOf) -> Any:
+    """The body is JSON Lines, one object like the one shown on each line. The answer is a job,
+    which adds the files one after the other; a line or a file that cannot be used fails alone.
+    Files lie below the directory that the service was started with, links out of it lead nowhere.
+    """
+    settings = parts.settings
+    if settings.import_dir is None:
+        raise imports_off()
+    deadline_s = deadline_of(request, settings.ingest_deadline_s)
+    manifest = await read_body(request, MANIFEST_TYPES, deadline_s=deadline_s)
+    total = await anyio.to_thread.run_sync(lambda: sum(1 for _ in manifest_lines(manifest)))
+    if not total:
+        raise RequestError("validation_failed", "The manifest names no file.")
+
+    async def accept_import(asked: Asked | None) -> Answer:
+        parts.check_disk()
+        files = {MANIFEST: io.BytesIO(manifest)}
+        return await accept(request, parts, asked, "import", {"total": total}, files=files)
+
+    def fingerprint() -> str:
+        return fingerprint_of(request, [("manifest", sha256(manifest).digest())])
+
+    return await answer_once(request, parts, fingerprint, accept_import)
+
+
+@router.get(
+    "/jobs",
+    summary="List jobs",
+    response_model=JobPage,
+    openapi_extra=route_scope("ingest"),
+)
+def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: PartsOf) -> Any:
+    """Newest first. A key without scope admin sees the jobs that it asked for itself."""
+    if query.limit > parts.settings.page_max_items:
+        raise too_many("/query/limit", parts.settings.page_max_items)
+    page = parts.gallery.jobs.page(
+        limit=query.limit,
+        cursor=query.cursor,
+        states=query.state,
+        kinds=query.kind,
+        key=own_jobs_of(request),
+    )
+    return JobPage(items=[Job.of(job) for job in page.jobs], next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="Get a job",
+    response_model=JobWithErrors,
+    openapi_extra=route_scope("ingest"),
+)
+def get_job(job_id: str, request: Request, parts: PartsOf) -> Any:
+    """How far it is, and which of its items failed. Jobs are kept for 30 days after their end."""
+    record = parts.gallery.jobs.get(job_id, key=own_jobs_of(request))
+    errors = [FailedItem.of(error) for error in parts.gallery.jobs.errors(job_id)]
+    return JobWithErrors.of(record, errors=errors)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Cancel a job",
+    response_model=Job,
+    openapi_extra=route_scope("ingest"),
+)
+def cancel_job(job_id: str, request: Request, parts: PartsOf) -> Any:
+    """One that waits is cancelled at once, one that runs within 2 seconds, or once the picture in
+    work is done; what it has added stays. To cancel a cancelled job again does nothing."""
+    return Job.of(parts.jobs.cancel(job_id, key=own_jobs_of(request)))
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events",
+            "content": {EVENT_STREAM: {"schema": EVENT}},
+        }
+    },
+    openapi_extra=route_scope("ingest"),
+)
+async def follow_job(job_id: str, request: Request, parts: PartsOf) -> Response:
+    """Server-sent events: `progress` with the job whenever it has changed, and at last `end` with
+    the job as it stays. A stream that ends without `end` was cut off, by a stop of the service
+    say: follow the job again."""
+    key = own_jobs_of(request)
+    await anyio.to_thread.run_sync(partial(parts.gallery.jobs.get, job_id, key=key))
+    if parts.jobs.streams >= MAX_STREAMS:
+        raise OverloadedError(f"{MAX_STREAMS} clients follow jobs already.")
+    headers = {"X-Accel-Buffering": "no"}  # proxies must pass events on at once
+    return StreamingResponse(_events(parts, job_id), headers=headers, media_type=EVENT_STREAM)
+
+
+async def _events(parts: Parts, job_id: str) -> AsyncIterator[str]:
+    sent, sent_at = "", time.monotonic()
+    parts.jobs.streams += 1
+    try:
+        while not parts.jobs.stopping:
+            record = await anyio.to_thread.run_sync(parts.gallery.jobs.get, job_id)
+            job = Job.of(record).model_dump_json()
+            if record.ended:
+                yield _event("end", job)
+                return
+            if job != sent:
+                sent, sent_at = job, time.monotonic()
+                yield _event("progress", job)
+            elif time.monotonic() - sent_at >= KEEP_ALIVE_S:
+                sent_at = time.monotonic()
+                yield ": still there\n\n"
+            await asyncio.sleep(LOOK_S)
+    except JobNotFoundError:
+        return
+    finally:
+        parts.jobs.streams -= 1
+
+
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"

@@ -1,0 +1,1 @@
+"""Routes about labels, calibrations and evaluations."""

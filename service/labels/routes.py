@@ -1,0 +1,131 @@
+"""The routes about labels and what is measured on them: translate, call, translate back."""
+
+from hashlib import sha256
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from service.http.auth import authorize, route_scope
+from service.http.bodies import read_json, refuse_unknown_parameters
+from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.images.routes import PartsOf, body, json_body
+from service.images.schemas import DetectionRecord, ImageDetection
+from service.jobs.requests import accept
+from service.jobs.schemas import AcceptedJob
+from service.labels.schemas import (
+    CalibrationRecord,
+    CalibrationRequest,
+    Calibrations,
+    EvaluationRequest,
+    EvaluationResult,
+    Label,
+    calibration_record,
+    calibration_summary,
+)
+
+BODIES = (CalibrationRequest, EvaluationRequest, EvaluationResult, Label)
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.put(
+    "/gallery/detections/{detection_id}/label",
+    summary="Label a detection",
+    response_model=DetectionRecord,
+    openapi_extra=route_scope("ingest") | body(json_body("Label")),
+)
+async def put_label(detection_id: str, request: Request, parts: PartsOf) -> Any:
+    """Say who it is, instead of what was said before. Evaluations and calibrations use labels;
+    rankings never do."""
+    wanted = await read_json(request, Label, deadline_s=parts.settings.ingest_deadline_s)
+    parts.check_disk()
+    found = await anyio.to_thread.run_sync(parts.gallery.label, detection_id, wanted.label)
+    return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
+
+
+@router.delete(
+    "/gallery/detections/{detection_id}/label",
+    summary="Remove a detection's label",
+    status_code=204,
+    openapi_extra=route_scope("ingest"),
+)
+def delete_label(detection_id: str, parts: PartsOf) -> None:
+    """404 when it has none."""
+    parts.gallery.remove_label(detection_id)
+
+
+@router.post(
+    "/evaluations",
+    summary="Measure how well people are found again",
+    status_code=202,
+    response_model=AcceptedJob,
+    openapi_extra=route_scope("admin")
+    | body(json_body("EvaluationRequest"))
+    | {"parameters": [KEY_PARAMETER]},
+)
+async def evaluate(request: Request, parts: PartsOf) -> Any:
+    """On the labels, or on a protocol that is sent: mAP, top-1, top-5 and top-10 of the search, by
+    camera, and the recall of the detector where the protocol's places have boxes. The answer is a
+    job; its `result` is an EvaluationResult."""
+    wanted = await read_json(
+        request, EvaluationRequest, deadline_s=parts.settings.ingest_deadline_s
+    )
+    sent = wanted.model_dump_json().encode()
+
+    async def accept_evaluation(asked: Asked | None) -> Answer:
+        parts.check_disk()
+        return await accept(request, parts, asked, "evaluate", wanted.model_dump(mode="json"))
+
+    def fingerprint() -> str:
+        return fingerprint_of(request, [("request", sha256(sent).digest())])
+
+    return await answer_once(request, parts, fingerprint, accept_evaluation)
+
+
+@router.post(
+    "/calibrations",
+    summary="Measure what scores are worth",
+    status_code=201,
+    response_model=CalibrationRecord,
+    openapi_extra=route_scope("admin") | body(json_body("CalibrationRequest")),
+)
+async def calibrate(request: Request, response: Response, parts: PartsOf) -> Any:
+    """Compares all labelled detections of different images, as searches would, and tells at which
+    score how many pairs of different people are taken for one person. From then on hits have an
+    `fmr`, and searches may ask for a `max_fmr`. What the labels cannot support is refused: a rate
+    takes 30 / rate pairs or more (the rule of 30), and 20 people."""
+    wanted = await read_json(
+        request, CalibrationRequest, deadline_s=parts.settings.ingest_deadline_s
+    )
+    parts.check_disk()
+    made = await anyio.to_thread.run_sync(parts.gallery.calibrate, wanted.targets)
+    response.headers["Location"] = f"/calibrations/{made.id}"
+    return calibration_record(made, in_use=True)
+
+
+@router.get(
+    "/calibrations",
+    summary="List calibrations",
+    response_model=Calibrations,
+    openapi_extra=route_scope("search"),
+)
+def list_calibrations(parts: PartsOf) -> Any:
+    """The newest 100 made with the model that answers, newest first. The first is in use."""
+    listed = parts.gallery.calibrations()
+    return Calibrations(
+        items=[calibration_summary(one, in_use=number == 0) for number, one in enumerate(listed)]
+    )
+
+
+@router.get(
+    "/calibrations/{calibration_id}",
+    summary="Get a calibration",
+    response_model=CalibrationRecord,
+    openapi_extra=route_scope("search"),
+)
+def get_calibration(calibration_id: str, parts: PartsOf) -> Any:
+    """With its table of scores and rates."""
+    found = parts.gallery.calibration(calibration_id)
+    used = parts.gallery.calibration_in_use()
+    return calibration_record(found, in_use=used is not None and used.id == found.id)

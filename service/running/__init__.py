@@ -1,0 +1,1 @@
+"""What works behind the routes: the model's thread, jobs, upkeep."""

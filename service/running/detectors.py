@@ -1,0 +1,132 @@
+"""The models that the service can answer with: found by name, loaded when they are needed."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.records import GalleryModel
+from models.detector import SHIPPED_MODELS, Detector, OnnxDetector
+from models.errors import ModelFileError
+from models.model_card import CARD_NAME, ModelCard, load_card
+from service.http.edge import logger
+from service.http.errors import RequestError
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that is there.
+
+    Attributes:
+        name: as requests call it: that of its directory.
+        path: None where none needs to be remembered, for the model moves with the package.
+    """
+
+    name: str
+    card: ModelCard
+    path: Path | None
+
+    @property
+    def of_gallery(self) -> GalleryModel:
+        """As a gallery remembers it."""
+        path = None if self.path is None else str(self.path.absolute())
+        return GalleryModel(self.card.name, self.card.fingerprint, self.card.embedding_dim, path)
+
+
+class Detectors:
+    """Models by what they are; once loaded, one stays loaded. Any thread may call anything."""
+
+    def __init__(
+        self,
+        model: Path,
+        models_dir: Path | None,
+        *,
+        given: Sequence[Detector] = (),
+        threads: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        """
+        Args:
+            model: the directory of the one for a new gallery.
+            models_dir: a directory of model directories.
+            given: detectors that are loaded already; the first takes the place of model.
+
+        Raises:
+            ModelFileError: there is no model to begin with.
+        """
+        self._model = model
+        self._models_dir = models_dir
+        self._given = [KnownModel(one.card.name, one.card, None) for one in given]
+        self._threads = threads
+        self._device = device
+        self._loading = threading.Lock()
+        self._loaded = {one.card.fingerprint: one for one in given}
+        self.first = self._given[0] if given else _known(model)
+
+    def known(self) -> list[KnownModel]:
+        """All that are there now, each once; what cannot be read is logged and left out."""
+        found = {one.card.fingerprint: one for one in [self.first, *self._given]}
+        for directory in self._directories():
+            try:
+                one = _known(directory)
+            except ModelFileError as error:
+                logger.warning("%s", error)
+                continue
+            found.setdefault(one.card.fingerprint, one)
+        return list(found.values())
+
+    def find(self, name: str) -> KnownModel:
+        """The model with this name, name on its card, or SHA-256.
+
+        Raises:
+            RequestError: not_found.
+        """
+        known = self.known()
+        for one in known:
+            if name in (one.name, one.card.fingerprint):
+                return one
+        for one in known:
+            if name == one.card.name:
+                return one
+        raise RequestError("not_found", f"There is no model {name}.")
+
+    def of(self, model: GalleryModel) -> Detector:
+        """The detector of a generation's model; loading one takes seconds.
+
+        Raises:
+            ModelFileError: it is nowhere, or damaged.
+        """
+        loaded = self._loaded.get(model.fingerprint)
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            if model.fingerprint not in self._loaded:
+                self._loaded[model.fingerprint] = OnnxDetector(
+                    self._path_of(model), threads=self._threads, device=self._device
+                )
+            return self._loaded[model.fingerprint]
+
+    def _path_of(self, model: GalleryModel) -> Path:
+        for one in self.known():
+            if one.card.fingerprint == model.fingerprint:
+                return one.path or SHIPPED_MODELS / one.name
+        if model.path is not None and (Path(model.path) / CARD_NAME).is_file():
+            remembered = _known(Path(model.path))
+            if remembered.card.fingerprint == model.fingerprint:
+                return Path(model.path)
+        raise ModelFileError(
+            f"the model {model.name} ({model.fingerprint[:12]}) is nowhere to be found: put its "
+            "directory where PERSON_SEARCH_MODELS_DIR points to"
+        )
+
+    def _directories(self) -> Iterator[Path]:
+        if not self._given:
+            yield self._model
+        for folder in (SHIPPED_MODELS, self._models_dir):
+            if folder is not None and folder.is_dir():
+                yield from sorted(path.parent for path in folder.glob(f"*/{CARD_NAME}"))
+
+
+def _known(directory: Path) -> KnownModel:
+    path = None if directory.parent == SHIPPED_MODELS else directory
+    return KnownModel(directory.name, load_card(directory), path)

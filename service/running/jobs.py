@@ -1,0 +1,450 @@
+"""Jobs: work that is longer than a request. A job that was acknowledged is on disk and is done,
+whatever ends the process meanwhile.
+
+One thread runs uploads, which are short, and one all other kinds, each one after the other, in the
+order they came. What a crash interrupts is taken up again at the next start, or by another service
+of the same gallery once the lease has lapsed; a job that ends the process MAX_DEATHS times without
+getting on is given up. An orderly stop interrupts a job between two of its steps, and is not
+counted.
+"""
+
+import concurrent.futures
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from indexer.database.audit import acting_as
+from indexer.database.jobs import LEASE_S, MAX_ERRORS, JobError, JobRecord, JobStore
+from indexer.database.replies import Reply, ReplyStore
+from indexer.errors import DatabaseUnavailableError, StorageFullError
+from indexer.ids import new_id
+from models.errors import PersonSearchError
+from service.http.edge import logger
+from service.http.errors import OverloadedError, RequestError, ShuttingDownError, problem
+from service.running.spool import Spool
+from service.running.worker import Lane
+
+if TYPE_CHECKING:
+    from service.running.parts import Parts
+
+MAX_DEATHS = 5
+CHECK_S = 0.25  # how often what waits looks whether it is to stop
+IDLE_S = 5.0  # how often to look for jobs whose lease has lapsed
+TIDY_S = 3600.0
+UPLOADS = ("ingest",)  # kinds with a thread of their own
+ALONE_S = 60.0
+SPOOLED_S = 3600.0  # nobody takes longer from spooling a file to queueing its job
+T = TypeVar("T")
+
+
+class JobStoppedError(BaseException):
+    """The job is to end here: it was cancelled, or the service stops and it is resumed later.
+
+    Like asyncio.CancelledError no Exception, so that who catches those does not catch this.
+    """
+
+    def __init__(self, *, cancelled: bool) -> None:
+        super().__init__("cancelled" if cancelled else "interrupted")
+        self.cancelled = cancelled
+
+
+class JobContext:
+    """What running work sees of its job.
+
+    Attributes:
+        parts: of the running service.
+        id: job_ and a ULID.
+        arguments: JSON, as given to submit.
+        done, failed: how far attempts before this one came; 0 in the first.
+        result: what they noted as the result so far; {} in the first.
+        record: the job when this attempt began.
+        folder: where files lie that were spooled for the job.
+    """
+
+    def __init__(
+        self, parts: "Parts", record: JobRecord, *, lease: str, stopping: threading.Event
+    ) -> None:
+        self.parts = parts
+        self.id = record.id
+        self.arguments = record.arguments
+        self.done = record.done
+        self.failed = record.failed
+        self.result = record.result or {}
+        self.record = record
+        self.folder = parts.jobs.spool.folder(record.id)
+        self._lease = lease
+        self._stopping = stopping
+        self._store = parts.gallery.jobs
+        self._errors: list[JobError] = []
+        self._listed = 0
+
+    def progress(
+        self, done: int, total: int, *, failed: int = 0, result: dict[str, Any] | None = None
+    ) -> None:
+        """Note how far the job is, on disk, with the items that failed since the last time.
+
+        It costs a sync of the disk: call it once for each item of work that takes longer. On a
+        full disk it waits for space.
+
+        Args:
+            done: items dealt with, failed ones among them; a smaller number than before is not
+                noted, as when a kind of job starts over after a crash.
+            result: what there is of it, JSON; None leaves what was noted before.
+
+        Raises:
+            JobStoppedError: after the note, when the job is to end here.
+        """
+        while True:
+            try:
+                noted = self._store.progress(
+                    self.id,
+                    self._lease,
+                    done=done,
+                    total=total,
+                    failed=failed,
+                    result=result,
+                    errors=self._errors,
+                )
+            except StorageFullError:
+                self.pause(1)
+                continue
+            break
+        self._errors = []
+        if noted is None:
+            raise JobStoppedError(cancelled=False)
+        self._stop_if_asked(noted)
+
+    def failed_item(self, item: str, error: PersonSearchError) -> None:
+        """List an item that failed alone; on disk with the next progress.
+
+        At most MAX_ERRORS are kept, and each item once; `failed` of progress counts them all.
+        """
+        if self._listed < MAX_ERRORS:
+            self._listed += 1
+            self._errors.append(JobError(item, self.problem(error)))
+
+    def check(self) -> None:
+        """
+        Raises:
+            JobStoppedError: the job is to end here.
+        """
+        self._stop_if_asked(self._store.get(self.id))
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises as check does, and soon."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            self.check()
+            self._stopping.wait(min(left, CHECK_S))
+        self.check()
+
+    def infer(self, work: Callable[[], T]) -> T:
+        """Run what needs the model, behind all searches; it should take as long as one picture.
+
+        While too many others wait, this waits, too. Work that has started is finished, also when
+        the job is to end.
+
+        Raises:
+            JobStoppedError: the work was not started.
+            Whatever the work raises.
+        """
+        worker, metrics = self.parts.worker, self.parts.metrics
+        while True:
+            try:
+                future = worker.submit(Lane.INGEST, work)
+            except OverloadedError:
+                self.pause(CHECK_S)
+            except ShuttingDownError:
+                raise JobStoppedError(cancelled=False) from None
+            else:
+                break
+        while not concurrent.futures.wait([future], timeout=CHECK_S).done:
+            try:
+                self.check()
+            except JobStoppedError:
+                if future.cancel():
+                    worker.drop_cancelled(Lane.INGEST)
+                    raise
+        try:
+            done = future.result()
+        except ShuttingDownError:
+            raise JobStoppedError(cancelled=False) from None
+        metrics.queue_seconds.labels(Lane.INGEST).observe(done.queue_ms / 1e3)
+        metrics.work_seconds.labels(Lane.INGEST).observe(done.run_ms / 1e3)
+        return done.value
+
+    def problem(self, error: PersonSearchError) -> dict[str, Any]:
+        """The problem document of an error in this job; its id stands for the request's."""
+        return problem(error, instance=f"/jobs/{self.id}", request_id=self.id)
+
+    def take_errors(self) -> list[JobError]:
+        """The items that failed and are not on disk yet; they are then no longer listed here."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    def _stop_if_asked(self, record: JobRecord) -> None:
+        if record.cancel_requested:
+            raise JobStoppedError(cancelled=True)
+        if self._stopping.is_set():
+            raise JobStoppedError(cancelled=False)
+
+
+# Does the work, and gives the job's result, JSON. It is run again from the start after a crash, so
+# doing twice what was done must do no harm; `done` and `result` of the context say how far it was.
+JobKind = Callable[[JobContext], dict[str, Any]]
+
+
+class JobRunner:
+    """The threads that run jobs. Every method may be called from any thread.
+
+    Attributes:
+        spool: the files of jobs that have not ended.
+        streams: how many clients follow a job right now; only the event loop changes it.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        replies: ReplyStore,
+        spool: Spool,
+        kinds: Mapping[str, JobKind],
+        *,
+        most_waiting: int,
+        drain_s: float,
+        shared: bool = False,
+    ) -> None:
+        """Start with start.
+
+        Args:
+            shared: other services run jobs of the same gallery, with the same spool.
+        """
+        self.spool = spool
+        self.streams = 0
+        self._store = store
+        self._replies = replies
+        self._kinds = kinds
+        self._most_waiting = most_waiting
+        self._drain_s = drain_s
+        self._shared = shared
+        self._stopping = threading.Event()
+        self._wakes = (threading.Event(), threading.Event())
+        self._one_alone = threading.Event()
+        self._stop_at = 0.0
+        self._tidy_at = 0.0
+        self._threads: list[threading.Thread] = []
+
+    def start(self, parts: "Parts") -> None:
+        """Clear up after the process before this one, then begin."""
+        # Of a shared gallery, who holds a lease may be alive.
+        if self._shared or self._store.void_leases() < 2:
+            self._one_alone.set()
+        self.spool.sweep(self._store.unfinished(), older_than_s=SPOOLED_S if self._shared else 0)
+        for name, run, wake in zip(
+            ("uploads", "jobs"), (self._run_uploads, self._run_others), self._wakes, strict=True
+        ):
+            thread = threading.Thread(target=run, args=[parts, wake], name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def submit(
+        self,
+        kind: str,
+        arguments: Mapping[str, Any],
+        *,
+        key: str | None,
+        id: str | None = None,
+        reply: Reply | None = None,
+    ) -> JobRecord:
+        """As the function submit."""
+        assert kind in self._kinds, kind
+        id = id or new_id("job_")
+        try:
+            record = self._store.submit(
+                id, kind, arguments, key=key, most_waiting=self._most_waiting, reply=reply
+            )
+        except BaseException:
+            self.spool.remove(id)
+            raise
+        self._wake()
+        return record
+
+    def cancel(self, id: str, *, key: str | None) -> JobRecord:
+        """As JobStore.cancel; a running job ends within a second or a picture."""
+        record = self._store.cancel(id, key=key)
+        if record.ended:
+            self.spool.remove(id)
+        return record
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are run."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service is about to end."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Ask what runs to end at its next step; begin nothing more."""
+        if not self._stopping.is_set():
+            self._stop_at = time.monotonic()
+            self._stopping.set()
+            self._one_alone.set()
+            self._wake()
+
+    def close(self) -> None:
+        """Stop, and wait until the drain time after the stop is over.
+
+        What has not ended by then is left to the process's end, as in a crash.
+        """
+        self.stop()
+        for thread in self._threads:
+            thread.join(max(0.0, self._stop_at + self._drain_s - time.monotonic()))
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake.set()
+
+    def _run_uploads(self, parts: "Parts", wake: threading.Event) -> None:
+        def run_one() -> bool:
+            try:
+                return self._run_one(parts, kinds=UPLOADS)
+            finally:
+                self._one_alone.set()
+
+        self._run(run_one, wake)
+
+    def _run_others(self, parts: "Parts", wake: threading.Event) -> None:
+        # Where two were running when the process died, one of them may have ended it: an upload
+        # goes first, alone, so that the deaths of another job are not counted as its own.
+        self._one_alone.wait(ALONE_S)
+
+        def run_one() -> bool:
+            self._tidy()
+            return self._run_one(parts, but=UPLOADS)
+
+        self._run(run_one, wake)
+
+    def _run(self, run_one: Callable[[], bool], wake: threading.Event) -> None:
+        """Run jobs until the service stops; run_one gives False when there is none."""
+        while not self._stopping.is_set():
+            wake.clear()
+            try:
+                busy = run_one()
+            except StorageFullError:
+                busy = False
+                logger.warning("jobs wait for space on the disk")
+            except Exception:  # of the database, say; this thread must live on
+                busy = False
+                logger.exception("jobs: trying again soon")
+            if not busy:
+                wake.wait(IDLE_S)
+
+    def _run_one(
+        self, parts: "Parts", *, kinds: Collection[str] = (), but: Collection[str] = ()
+    ) -> bool:
+        """Run the next job, as claim takes one; False when there is none."""
+        lease = new_id("lease_")
+        record = self._store.claim(lease, kinds=kinds, but=but)
+        if record is None:
+            return False
+        logger.info("job %s (%s): attempt %d", record.id, record.kind, record.attempts)
+        context = JobContext(parts, record, lease=lease, stopping=self._stopping)
+        result, failure = None, None
+        try:
+            if record.deaths >= MAX_DEATHS:
+                raise RequestError(
+                    "job_abandoned", f"The service ended {record.deaths} times while it ran."
+                )
+            context.check()
+            self.spool.fetch(record.id)
+            with acting_as(record.key), self._renewing(record.id, lease):
+                result, state = self._kinds[record.kind](context), "succeeded"
+        except JobStoppedError as stopped:
+            if not stopped.cancelled:
+                self._store.release(record.id, lease)
+                return True
+            state = "cancelled"
+        except DatabaseUnavailableError as error:  # no fault of the job: it goes on later
+            logger.warning("job %s waits: %s", record.id, error)
+            self._give_back(record.id, lease)
+            return False
+        except PersonSearchError as error:
+            logger.warning("job %s: %s", record.id, error)
+            state, failure = "failed", context.problem(error)
+        except Exception:
+            logger.exception("job %s failed", record.id)
+            state, failure = "failed", context.problem(RequestError("internal", ""))
+        errors = context.take_errors()
+        if self._store.finish(
+            record.id, lease, state, result=result, problem=failure, errors=errors
+        ):
+            logger.info("job %s %s", record.id, state)
+            self.spool.remove(record.id)
+        return True
+
+    def _give_back(self, id: str, lease: str) -> None:
+        """Release a job once that can be written, so that it counts as no death."""
+        while True:
+            try:
+                self._store.release(id, lease)
+            except DatabaseUnavailableError:
+                if self._stopping.wait(CHECK_S):
+                    return  # the lease lapses
+            else:
+                return
+
+    @contextmanager
+    def _renewing(self, id: str, lease: str) -> Iterator[None]:
+        """Keep the lease while a step takes long: only a process that ended lets one lapse."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(LEASE_S / 3):
+                try:
+                    self._store.renew(id, lease)
+                except PersonSearchError as error:
+                    logger.warning("job %s: its lease is not renewed: %s", id, error)
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _tidy(self) -> None:
+        """Now and then, forget what is kept only for a time."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_S
+            self._store.tidy()
+            self._replies.tidy()
+
+
+def submit(
+    parts: "Parts",
+    kind: str,
+    arguments: Mapping[str, Any],
+    *,
+    key: str | None,
+    id: str | None = None,
+    reply: Reply | None = None,
+) -> JobRecord:
+    """Queue a job; on disk when this returns, so 202 may be answered.
+
+    Args:
+        kind: one that the service was started with (service.jobs.kinds).
+        arguments: JSON.
+        key: name of the API key that asks; None without one.
+        id: of a job whose files were spooled under it; they are deleted when this fails.
+        reply: the answer, kept for repeated requests in the same transaction.
+
+    Raises:
+        TooManyJobsError: settings.job_queue_max jobs wait already.
+        StorageFullError
+    """
+    return parts.jobs.submit(kind, arguments, key=key, id=id, reply=reply)

@@ -1,0 +1,335 @@
+"""From pictures of a person to ranked hits."""
+
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import SceneNotFoundError
+from indexer.gallery.gallery import Gallery, View
+from indexer.ingest.ingest import DetectorOf
+from indexer.records import GalleryHit
+from indexer.search.rerank import by_context, by_neighbours
+from models.detections import Detections
+from models.evaluation.found import in_company
+from models.image import ImageLimits, read_image
+from service.http.errors import RequestError
+from service.images.schemas import Box, Query, SearchRequest
+
+SMALL_QUERY_PX = (20, 40)
+
+
+@dataclass(frozen=True)
+class QueryPerson:
+    """The person of one query.
+
+    Attributes:
+        embedding: [D] float32, unit length.
+        box: in the upright picture; None where the whole picture is the person.
+        width, height: of the person, in pixels.
+        scene_ids: stored scenes that the query comes from, or is identical to.
+        view: whose model described the person; only in it the embedding means anything.
+        score: the detection score in [0, 1]; None where the person was given, not detected.
+        company: [K, D] float32, the person and the others in the scene, surest first; None where it
+            was not asked for.
+    """
+
+    embedding: NDArray[np.float32]
+    box: tuple[float, float, float, float] | None
+    width: float
+    height: float
+    scene_ids: tuple[str, ...]
+    view: View
+    score: float | None
+    company: NDArray[np.float32] | None = None
+
+    @property
+    def warnings(self) -> list[Literal["small_query", "no_company"]]:
+        """What makes an answer less sure."""
+        found: list[Literal["small_query", "no_company"]] = []
+        small = self.width < SMALL_QUERY_PX[0] or self.height < SMALL_QUERY_PX[1]
+        if small:
+            found.append("small_query")
+        if self.company is not None and len(self.company) == 1:
+            found.append("no_company")
+        return found
+
+
+@dataclass(frozen=True)
+class RankedHit:
+    """One hit of an answer.
+
+    Attributes:
+        query: the number of the query that it is nearest to; None for their mean.
+        fmr: the false-match rate at its score; None without a calibration.
+    """
+
+    hit: GalleryHit
+    query: int | None
+    fmr: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits, best first, and the id of the calibration in use."""
+
+    hits: list[RankedHit]
+    calibration: str | None
+
+
+class PersonSearch:
+    """Answers searches in one gallery. `describe` runs the model, `rank` only the index."""
+
+    def __init__(self, detector_of: DetectorOf, gallery: Gallery, *, limits: ImageLimits) -> None:
+        self._detector_of = detector_of
+        self._gallery = gallery
+        self._limits = limits
+
+    def describe(
+        self, request: SearchRequest, uploads: Sequence[BinaryIO], timings: dict[str, float]
+    ) -> list[QueryPerson]:
+        """The people asked about, in order; all as one model sees them.
+
+        Args:
+            uploads: the picture files that `Query.image` counts.
+            timings: milliseconds are added to its "decode" and "infer".
+
+        Raises:
+            RequestError: a query names no picture that is there, or nobody is in it.
+            ImageError, BoxError, SceneNotFoundError, DetectionNotFoundError
+        """
+        queries = request.queries or [Query(image=i, crop=True) for i in range(len(uploads))]
+        _check_references(queries, len(uploads))
+        by_context = request.rerank.method == "cbgm"
+        for number, query in enumerate(queries):
+            if by_context and query.crop:
+                raise _invalid(
+                    "/rerank/method",
+                    "no_scene",
+                    f"cbgm needs the people around the one looked for, and query {number} is a "
+                    "crop; send its scene with a box, or use k_reciprocal",
+                )
+        timings.update(decode=0.0, infer=0.0)
+        view = self._gallery.view()
+        return [
+            self._describe_one(query, number, uploads, timings, view, by_context)
+            for number, query in enumerate(queries)
+        ]
+
+    def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> Answer:
+        """Hits by score, equal scores in the order of detection ids; or as `rerank` orders them.
+
+        They are of the generation whose model described the people, also when another one answers
+        by now. Several queries of fusion max have as many chances to match somebody else: the
+        false-match rates are then at most those told.
+
+        Raises:
+            RequestError: max_fmr without a calibration.
+            CalibrationError: one that cannot support max_fmr.
+            GenerationGoneError: the generation was deleted meanwhile.
+        """
+        excluded = set[str]()
+        if request.exclude_query_image:
+            excluded.update(scene_id for person in people for scene_id in person.scene_ids)
+        vectors: list[tuple[int | None, NDArray[np.float32]]]
+        if request.fusion == "mean" and len(people) > 1:
+            vectors = [(None, _mean([person.embedding for person in people]))]
+        else:
+            vectors = [(number, person.embedding) for number, person in enumerate(people)]
+        calibrated = self._gallery.calibration_in_use(view=people[0].view)
+        rates = None if calibrated is None else calibrated.content
+        min_score = request.min_score
+        if request.max_fmr is not None:
+            if rates is None:
+                raise RequestError(
+                    "not_calibrated", "/max_fmr: no calibration was made with this model."
+                )
+            lowest = rates.score_at(request.max_fmr, tries=len(vectors))
+            min_score = lowest if min_score is None else max(min_score, lowest)
+        top_n = 0 if request.rerank.method == "none" else request.rerank.top_n
+        wanted = max(request.limit, top_n)
+        best: dict[str, RankedHit] = {}
+        for number, vector in vectors:
+            for hit in self._gallery.search(
+                vector,
+                k=wanted,
+                filter=request.filter.scene_filter(),
+                min_score=min_score,
+                min_detection_score=request.min_detection_score,
+                group_by=request.group_by,
+                exclude_scene_ids=excluded,
+                view=people[0].view,
+            ):
+                key = hit.scene.id if request.group_by == "image" else hit.detection.id
+                if key not in best or _order(hit) < _order(best[key].hit):
+                    fmr = None if rates is None else rates.fmr(hit.score, tries=len(vectors))
+                    best[key] = RankedHit(hit, number, fmr)
+        hits = sorted(best.values(), key=lambda ranked: _order(ranked.hit))[:wanted]
+        if top_n:
+            hits[:top_n] = self._reranked(hits[:top_n], people, [v for _, v in vectors], request)
+        return Answer(hits[: request.limit], None if calibrated is None else calibrated.id)
+
+    def _reranked(
+        self,
+        hits: list[RankedHit],
+        people: Sequence[QueryPerson],
+        vectors: Sequence[NDArray[np.float32]],
+        request: SearchRequest,
+    ) -> list[RankedHit]:
+        """The same hits in another order, without those that were removed meanwhile."""
+        scenes = {one.hit.scene.id for one in hits}
+        crowd = self._gallery.everybody(scene_ids=scenes, view=people[0].view)
+        found = [one.hit for one in hits]
+        if request.rerank.method == "cbgm":
+            companies = [one.company for one in people if one.company is not None]
+            order = by_context(found, companies, crowd, fusion=request.fusion)
+        else:
+            order = by_neighbours(found, vectors, crowd)
+        return [hits[place] for place in order]
+
+    def _describe_one(
+        self,
+        query: Query,
+        number: int,
+        uploads: Sequence[BinaryIO],
+        timings: dict[str, float],
+        view: View,
+        with_company: bool,
+    ) -> QueryPerson:
+        if query.detection_id is not None:
+            return self._stored_person(query.detection_id, view, with_company)
+        if query.image_id is not None:
+            scene = self._gallery.get(query.image_id, view=view)
+            if query.box is None and not query.crop:
+                if not scene.detections:
+                    raise _nobody(number)
+                return self._stored_person(scene.detections[0].id, view, with_company)
+            content = self._gallery.content(scene.id)
+            scene_ids: tuple[str, ...] = (scene.id,)
+        else:
+            content = _content(query, number, uploads)
+            same = self._gallery.find(hashlib.sha256(content).hexdigest())
+            scene_ids = (same.id,) if same else ()
+        started = time.perf_counter()
+        image = read_image(content, self._limits)
+        decoded = time.perf_counter()
+        detector = self._detector_of(view.generation.model)
+        timings["decode"] += (decoded - started) * 1e3
+        people: Detections | None = None
+        score: float | None = None
+        if query.crop:
+            box = None
+            embedding = detector.embed_crop(image.pixels)
+        elif query.box is not None:
+            box = (query.box.x1, query.box.y1, query.box.x2, query.box.y2)
+            embedding = detector.embed(image.pixels, np.array([box], np.float64))[0]
+        else:
+            people = detector.detect([image.pixels])[0]
+            if not len(people):
+                raise _nobody(number)
+            x1, y1, x2, y2 = people.boxes[0].tolist()
+            box, embedding = (x1, y1, x2, y2), people.embeddings[0]
+            score = float(people.scores[0])
+        company = None
+        if with_company and box is not None:
+            if query.image_id is not None:
+                people = self._people_of(query.image_id, view)
+            elif people is None:
+                people = detector.detect([image.pixels])[0]
+            company = in_company(embedding, np.array(box), people)
+        timings["infer"] += (time.perf_counter() - decoded) * 1e3
+        width, height = (image.width, image.height) if box is None else _size(box)
+        return QueryPerson(embedding, box, width, height, scene_ids, view, score, company)
+
+    def _stored_person(self, detection_id: str, view: View, with_company: bool) -> QueryPerson:
+        found = self._gallery.detection(detection_id, view=view)
+        embedding = self._gallery.embedding(detection_id, view=view)
+        company = None
+        if with_company:
+            people = self._people_of(found.scene_id, view)
+            company = in_company(embedding, np.array(found.box), people)
+        return QueryPerson(
+            embedding, found.box, *_size(found.box), (found.scene_id,), view, found.score, company
+        )
+
+    def _people_of(self, scene_id: str, view: View) -> Detections:
+        crowd = self._gallery.everybody(scene_ids=[scene_id], view=view)
+        if not crowd.people:
+            raise SceneNotFoundError(f"there is no scene {scene_id}")
+        return crowd.people[0]
+
+
+def used_box(person: QueryPerson) -> Box | None:
+    """A query's box as responses carry it."""
+    return None if person.box is None else Box.of(person.box)
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+def _order(hit: GalleryHit) -> tuple[float, str]:
+    return -hit.score, hit.detection.id
+
+
+def _size(box: tuple[float, float, float, float]) -> tuple[float, float]:
+    x1, y1, x2, y2 = box
+    return round(x2 - x1, 2), round(y2 - y1, 2)
+
+
+def _mean(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    mean: NDArray[np.float64] = np.mean(np.stack(embeddings).astype(np.float64), axis=0)
+    length = float(np.linalg.norm(mean))
+    if length < 1e-6:
+        raise _invalid("/queries", "opposite", "the queries cancel out; use fusion max")
+    unit: NDArray[np.float32] = (mean / length).astype(np.float32)
+    return unit
+
+
+def _check_references(queries: Sequence[Query], uploads: int) -> None:
+    if not queries:
+        raise _invalid("/queries", "missing", "send an image part, or queries")
+    used = {query.image for query in queries if query.image is not None}
+    for number, query in enumerate(queries):
+        if query.image is not None and query.image >= uploads:
+            raise _invalid(
+                f"/queries/{number}/image", "no_such_part", f"{uploads} image parts were sent"
+            )
+    if len(used) < uploads:
+        raise _invalid("/queries", "unused_image", "an image part is named by no query")
+
+
+def _content(query: Query, number: int, uploads: Sequence[BinaryIO]) -> bytes:
+    if query.image is not None:
+        uploads[query.image].seek(0)
+        return uploads[query.image].read()
+    try:
+        return base64.b64decode(query.image_base64 or "", validate=True)
+    except (binascii.Error, ValueError):
+        raise _invalid(
+            f"/queries/{number}/image_base64", "base64", "must be standard base64"
+        ) from None
+
+
+def _invalid(pointer: str, code: str, message: str) -> RequestError:
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        errors=[{"pointer": pointer, "code": code, "message": message}],
+    )
+
+
+def _nobody(number: int) -> RequestError:
+    return RequestError(
+        "no_person_in_query",
+        f"Query {number}: nobody was found in the picture; send a box around the person, "
+        "or crop: true when the whole picture is the person.",
+    )

@@ -1,0 +1,146 @@
+"""The routes about the service itself: health, metrics, version, documentation."""
+
+import html
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.http.auth import PUBLIC, authorize, route_scope
+from service.http.errors import PROBLEMS, RequestError
+from service.images.routes import PartsOf
+from service.running.parts import service_version
+
+WEB = Path(__file__).parent.parent / "web"
+ASSETS = {"docs.js": "text/javascript", "docs.css": "text/css"}
+# Own scripts and styles only: no other host, nothing inline.
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+router = APIRouter(dependencies=[Depends(authorize)])
+
+
+@router.get("/livez", summary="Is the process alive?", openapi_extra=route_scope(PUBLIC))
+async def livez() -> dict[str, bool]:
+    """Always yes, when it answers."""
+    return {"alive": True}
+
+
+@router.get(
+    "/readyz",
+    summary="Can requests be answered?",
+    openapi_extra=route_scope(PUBLIC),
+    responses={503: {"description": "Not now; checks say why."}},
+)
+def readyz(parts: PartsOf) -> Response:
+    """Model warm, index up to the last commit, disk above its floor; else 503."""
+    checks = parts.checks()
+    ready = all(check["ok"] for check in checks.values())
+    return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
+
+
+@router.get("/health", summary="How is the service?", openapi_extra=route_scope(PUBLIC))
+def health(parts: PartsOf) -> dict[str, Any]:
+    """Always 200, for people and dashboards; /readyz is for machines that must decide."""
+    checks = parts.checks()
+    return {
+        "status": "ok" if all(check["ok"] for check in checks.values()) else "degraded",
+        "version": service_version(),
+        "uptime_s": round(time.monotonic() - parts.started_at, 1),
+        "checks": checks,
+        "retention": parts.keeper.state(),
+    }
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    openapi_extra=route_scope("metrics"),
+)
+def metrics(parts: PartsOf) -> Response:
+    """Text format; with API keys, one of scope metrics is needed."""
+    return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", summary="Versions and limits", openapi_extra=route_scope(PUBLIC))
+async def version(parts: PartsOf) -> dict[str, Any]:
+    """What runs here, with which model, and how much it takes."""
+    settings, card = parts.settings, parts.detector.card
+    limits = {
+        name: value
+        for name, value in settings
+        if isinstance(value, int | float) and name not in ("port", "threads")
+    }
+    return {
+        "service": service_version(),
+        "python": platform.python_version(),
+        "model": {
+            "name": card.name,
+            "sha256": card.fingerprint,
+            "head": card.head,
+            "backbone": card.backbone,
+            "embedding_dim": card.embedding_dim,
+        },
+        "engine": settings.engine,
+        "limits": limits,
+    }
+
+
+@router.get(
+    "/openapi.json", summary="This interface, as OpenAPI", openapi_extra=route_scope(PUBLIC)
+)
+async def openapi(request: Request) -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    schema: dict[str, Any] = request.app.openapi()
+    return schema
+
+
+@router.get(
+    "/docs",
+    summary="This interface, for people",
+    response_class=HTMLResponse,
+    openapi_extra=route_scope(PUBLIC),
+)
+async def docs() -> FileResponse:
+    """A page that shows /openapi.json; it loads nothing from elsewhere."""
+    return FileResponse(WEB / "docs.html", headers=PAGE_HEADERS)
+
+
+@router.get("/docs/assets/{name}", include_in_schema=False, openapi_extra=route_scope(PUBLIC))
+async def asset(name: str) -> FileResponse:
+    if name not in ASSETS:
+        raise RequestError("not_found", "There is no such file.")
+    return FileResponse(WEB / name, media_type=ASSETS[name])
+
+
+@router.get(
+    "/docs/problems/{code}",
+    summary="What a problem means",
+    response_class=HTMLResponse,
+    openapi_extra=route_scope(PUBLIC),
+)
+async def problem_page(code: str) -> HTMLResponse:
+    """For each `code` of a problem document."""
+    kind = PROBLEMS.get(code)
+    if kind is None:
+        raise RequestError("not_found", "There is no such problem.")
+    retry = "The same request may succeed later." if kind.retryable else "Do not repeat it as is."
+    return HTMLResponse(
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<link rel=stylesheet href=/docs/assets/docs.css>"
+        f"<title>{html.escape(code)}</title><main><h1>{html.escape(kind.title)}</h1>"
+        f"<p><code>{html.escape(code)}</code>, status {kind.status}</p>"
+        f"<p>{html.escape(kind.help)}</p><p>{retry}</p>"
+        "<p><a href=/docs>All routes</a></p></main></html>",
+        headers=PAGE_HEADERS,
+    )

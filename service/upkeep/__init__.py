@@ -1,0 +1,1 @@
+"""Routes about snapshots, erasures, the audit trail and the index."""

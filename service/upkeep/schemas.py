@@ -1,0 +1,302 @@
+"""What requests and responses about snapshots, erasures, the audit trail and the index hold."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from indexer.database.audit import AuditEntry
+from indexer.database.erasures import Erasure
+from indexer.gallery.snapshots import Snapshot
+from indexer.records import GenerationCount
+from indexer.times import time_of
+from service.images.schemas import ExternalId, Id, ModelOfIndex, Query, Schema, SearchFilter, Time
+from service.labels.schemas import LabelName
+
+MAX_ERASED_IDS = 1000
+MAX_LISTED_MATCHES = 1000
+REMAINS = (
+    "The pictures stay, and still show the person: only the detections and their embeddings are "
+    "erased, and the person is found there again if the picture is ever deleted and added anew. "
+    'With "erase": "images" the pictures go, too.'
+)
+
+What = Literal["images", "detections"]
+
+
+class SnapshotRecord(Schema):
+    """A snapshot; all but id, state and problem are null where its manifest cannot be read."""
+
+    id: str
+    state: Literal["whole", "damaged"] = Field(
+        description="By its manifest; a restore reads and compares every file."
+    )
+    created_at: Time | None = None
+    images: int | None = None
+    detections: int | None = None
+    bytes: int | None = Field(
+        None, description="Of all its files; linked originals take no space of their own."
+    )
+    last_change: int | None = None
+    database_format: int | None = None
+    model: str | None = None
+    model_sha256: str | None = None
+    damaged: list[str] | None = Field(
+        None, description="SHA-256 of originals that were gone or damaged in the gallery already."
+    )
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, found: Snapshot) -> Self:
+        """As it lies on disk."""
+        made = found.manifest
+        if made is None:
+            return cls(id=found.id, state="damaged", problem="Its manifest cannot be read.")
+        return cls(
+            id=found.id,
+            state="whole",
+            created_at=time_of(made.created_at),
+            images=made.scenes,
+            detections=made.detections,
+            bytes=made.nbytes,
+            last_change=made.last_change,
+            database_format=made.database_format,
+            model=made.model_name,
+            model_sha256=made.model_fingerprint,
+            damaged=list(made.damaged),
+        )
+
+
+class SnapshotList(Schema):
+    """All snapshots, oldest first."""
+
+    items: list[SnapshotRecord]
+
+
+class AcceptedSnapshot(Schema):
+    """The snapshot will be there when the job has succeeded."""
+
+    snapshot_id: str
+    job_id: str
+    state: str
+
+
+class AuditQuery(Schema):
+    """Parameters of GET /audit."""
+
+    action: str | None = Field(None, max_length=64, description="Only entries of this kind.")
+    subject: str | None = Field(None, max_length=64, description="Only entries about this id.")
+    limit: int = Field(50, ge=1, description="Most items of a page.")
+    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+
+
+class AuditRecord(Schema):
+    """One entry of the audit trail."""
+
+    number: int
+    at: Time
+    key: str | None = Field(
+        description="Name of the API key; null without keys. In parentheses: what was done by no "
+        "request, as (retention), (automatic), (command line)."
+    )
+    action: str
+    subject: str | None
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> Self:
+        """As the gallery has it."""
+        return cls(
+            number=entry.number,
+            at=entry.at,
+            key=entry.key,
+            action=entry.action,
+            subject=entry.subject,
+            details=dict(entry.details),
+        )
+
+
+class AuditPage(Schema):
+    """A page of the audit trail, newest first; next_cursor is null after the last."""
+
+    items: list[AuditRecord]
+    next_cursor: str | None
+
+
+class GenerationRecord(Schema):
+    """The people that one model finds. "active" is the one that answers, "building" one that gets
+    ready for that, "kept" one that could answer again."""
+
+    id: str
+    state: Literal["active", "building", "kept"]
+    model: str
+    model_sha256: str
+    images: int
+    detections: int
+    created_at: Time
+    activated_at: Time | None
+
+    @classmethod
+    def of(cls, count: GenerationCount) -> Self:
+        """As the gallery has it."""
+        found = count.generation
+        return cls(
+            id=found.id,
+            state=found.state,
+            model=found.model.name,
+            model_sha256=found.model.fingerprint,
+            images=count.scenes,
+            detections=count.detections,
+            created_at=found.created_at,
+            activated_at=found.activated_at,
+        )
+
+
+class IndexRecord(ModelOfIndex):
+    """How much the index holds, and how much of it is unused."""
+
+    engine: str
+    rows: int = Field(description="Detections in the index.")
+    gone: int = Field(description="Places of detections that are gone; compaction frees them.")
+    bytes: int = Field(description="Memory of the index.")
+    database_bytes: int
+    database_free_bytes: int = Field(description="Of these, what nothing needs.")
+    last_change: int
+    index_change: int = Field(description="The newest change that the index holds.")
+    compacted_at: Time | None = Field(description="Null: never, or before the audit trail begins.")
+    generations: list[GenerationRecord] = Field(description="Oldest first.")
+
+
+SELECTIONS = ("image_ids", "external_ids", "detection_ids", "label", "filter", "query")
+
+
+class ErasureRequest(Schema):
+    """What to erase: exactly one of image_ids, external_ids, detection_ids, label, filter, query;
+    or, with mode execute, the token of a preview alone."""
+
+    mode: Literal["preview", "execute"]
+    token: str | None = Field(None, max_length=64, description="Of a preview, to execute it.")
+    image_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
+    external_ids: list[ExternalId] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
+    detection_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
+    label: LabelName | None = Field(None, description="Everybody whom people call so.")
+    filter: SearchFilter | None = Field(None, description="With one condition at least.")
+    query: Query | None = Field(
+        None, description="Everybody who is so like this person as min_score says."
+    )
+    min_score: FiniteFloat | None = Field(
+        None, description="The lowest score to erase; needed with query."
+    )
+    erase: What = Field(
+        "images",
+        description="Whole images, with everybody in them; or only the detections that "
+        "detection_ids, label or query mean, whose pictures then still show the person.",
+    )
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        given = [name for name in SELECTIONS if getattr(self, name) is not None]
+        if self.mode == "execute":
+            if self.token is None or given or self.model_fields_set - {"mode", "token"}:
+                raise ValueError("execute takes the token of a preview, and nothing else")
+            return self
+        if self.token is not None:
+            raise ValueError("a preview takes no token")
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(SELECTIONS)}")
+        if (self.query is None) != (self.min_score is None):
+            raise ValueError("query and min_score go together")
+        if self.filter == SearchFilter():
+            raise ValueError("the filter needs a condition; without one it means every image")
+        if self.erase == "detections" and given[0] not in ("detection_ids", "label", "query"):
+            raise ValueError("erase detections goes with detection_ids, label or query")
+        return self
+
+
+class ErasureMatch(Schema):
+    """An image that would be erased, or from which detections would be."""
+
+    image_id: str
+    external_id: str | None
+    camera_id: str | None
+    captured_at: Time | None
+    detection_ids: list[str] = Field(description="Of the detections that would be erased.")
+    score: float | None = Field(description="The best, where a query was given.")
+    similarity: float | None
+
+
+class ErasurePreview(Schema):
+    """What would be erased. The token is for exactly this, once, until expires_at."""
+
+    token: str | None = Field(description="Null when there is nothing to erase.")
+    expires_at: Time | None
+    erase: What
+    images: int = Field(description="Images that go; 0 where only detections do.")
+    detections: int
+    matches: list[ErasureMatch] = Field(
+        description=f"Best first, or oldest; at most {MAX_LISTED_MATCHES}."
+    )
+    remains: str | None = Field(description="What would stay and still show the person.")
+    snapshots: list[str] = Field(description="Snapshots that hold some of it, and would stay.")
+
+
+class AcceptedErasure(Schema):
+    """It will be erased, whatever happens to the service meanwhile; GET /erasures/{erasure_id}."""
+
+    erasure_id: str
+    job_id: str | None = Field(
+        description="Null when too many jobs wait: it is then done without one, within minutes."
+    )
+    state: Literal["running"] = "running"
+
+
+class ErasureReceipt(Schema):
+    """A receipt. What was erased is named by the SHA-256 of each id only."""
+
+    id: str
+    state: Literal["running", "completed"]
+    accepted_at: Time
+    completed_at: Time | None
+    by: str | None = Field(description="Name of the API key; null without keys.")
+    erased: What
+    images: int
+    detections: int
+    originals: int
+    ids_sha256: list[str]
+    remains: str | None = Field(description="What stays and still shows the person.")
+    snapshots: list[str] | None = Field(
+        None, description="Snapshots that hold some of it at this moment; delete them, too."
+    )
+
+    @classmethod
+    def of(cls, erasure: Erasure, snapshots: Sequence[str] | None = None) -> Self:
+        """As the gallery has it."""
+        optional: dict[str, Any] = {} if snapshots is None else {"snapshots": list(snapshots)}
+        return cls(
+            id=erasure.id,
+            state="running" if erasure.completed_at is None else "completed",
+            accepted_at=erasure.accepted_at,
+            completed_at=erasure.completed_at,
+            by=erasure.by,
+            erased=erasure.what,
+            images=erasure.images,
+            detections=erasure.detections,
+            originals=erasure.originals,
+            ids_sha256=list(erasure.ids_sha256),
+            remains=REMAINS if erasure.what == "detections" else None,
+            **optional,
+        )
+
+
+class ErasuresQuery(Schema):
+    """Parameters of GET /erasures."""
+
+    limit: int = Field(50, ge=1, description="Most items of a page.")
+    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+
+
+class ErasurePage(Schema):
+    """A page of receipts, newest first; next_cursor is null after the last."""
+
+    items: list[ErasureReceipt]
+    next_cursor: str | None
