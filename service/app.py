@@ -15,38 +15,44 @@ from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service.generations import routes as model_routes
-from service.http.edge import Edge, logger
-from service.http.errors import (
-    PROBLEMS,
-    RequestError,
-    parameter_error,
-    problem,
-    problem_response,
-)
+from service.generations import routes as generations
+from service.http.edge import Edge, logger, request_id
+from service.http.errors import PROBLEMS, RequestError, parameter_error, problem, problem_response
 from service.http.metrics import Metrics
-from service.images import attention as attention_routes
-from service.images import routes
-from service.images.schemas import (
-    DeleteImages,
-    ImageMetadata,
-    MetadataPatch,
-    Problem,
-    SearchRequest,
-)
-from service.jobs import routes as job_routes
-from service.jobs.kinds import KINDS
-from service.jobs.schemas import ImportLine
-from service.labels import routes as evaluation_routes
-from service.page import routes as page_routes
+from service.http.openapi import reference
+from service.images import adding, attention, detections, gallery, importing
+from service.images.schemas import DeleteImages, ImageMetadata, ImportLine, MetadataPatch
+from service.jobs import routes as jobs
+from service.kinds import KINDS
+from service.labels import routes as labels
+from service.page import routes as page
 from service.running.jobs import JobKind
 from service.running.parts import open_parts, service_version
+from service.search import routes as search
+from service.search.schemas import SearchRequest
 from service.settings import Settings
 from service.system import key_routes
 from service.system import routes as system
-from service.upkeep import routes as keep_routes
+from service.system.schemas import Problem
+from service.upkeep import routes as upkeep
 from service.upkeep.schemas import ErasureRequest
 
+# In the order in which /openapi.json lists their routes.
+TOPICS = (
+    adding,
+    gallery,
+    detections,
+    search,
+    importing,
+    jobs,
+    labels,
+    upkeep,
+    generations,
+    key_routes,
+    attention,
+    page,
+    system,
+)
 DESCRIPTION = """\
 Find a person among whole scene images. Boxes are pixels of the upright image (after EXIF), origin
 top left, x2 and y2 exclusive. `score` = `detection_score` × `similarity` ranks the hits; it is no
@@ -93,15 +99,8 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(routes.router)
-    app.include_router(job_routes.router)
-    app.include_router(evaluation_routes.router)
-    app.include_router(keep_routes.router)
-    app.include_router(model_routes.router)
-    app.include_router(key_routes.router)
-    app.include_router(attention_routes.router)
-    app.include_router(page_routes.router)
-    app.include_router(system.router)
+    for topic in TOPICS:
+        app.include_router(topic.router)
     app.add_middleware(
         Edge,
         metrics=metrics,
@@ -130,7 +129,7 @@ async def _answer(request: Request, raised: Exception) -> JSONResponse:
         error = _routing_error(request, raised.status_code)
     if isinstance(error, RequestError):
         headers = error.headers
-    content = problem(error, instance=request.url.path, request_id=routes.request_id(request))
+    content = problem(error, instance=request.url.path, request_id=request_id(request))
     request.app.state.parts.metrics.problems.labels(error.code).inc()
     return problem_response(content, headers)
 
@@ -175,7 +174,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 MetadataPatch,
                 Problem,
                 SearchRequest,
-                *evaluation_routes.BODIES,
+                *labels.BODIES,
                 *key_routes.BODIES,
             )
         ],
@@ -190,7 +189,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     failed = {
         "description": "A problem (RFC 9457)",
-        "content": {"application/problem+json": {"schema": routes.reference("Problem")}},
+        "content": {"application/problem+json": {"schema": reference("Problem")}},
     }
     for operations in document["paths"].values():
         for operation in operations.values():

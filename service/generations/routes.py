@@ -1,10 +1,10 @@
 """The routes about models, and about the generations of the index that they make."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from indexer.errors import GenerationActiveError, GenerationBuildingError
 from indexer.evaluation.comparison import check_labels
@@ -14,9 +14,9 @@ from service.http.auth import authorize, route_scope
 from service.http.bodies import refuse_unknown_parameters
 from service.http.errors import RequestError
 from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
-from service.images.routes import PartsOf
-from service.jobs.requests import accept
+from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
+from service.running.dependencies import PartsOf
 from service.running.parts import Parts
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
@@ -28,7 +28,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     response_model=ModelList,
     openapi_extra=route_scope("search"),
 )
-def list_models(parts: PartsOf) -> Any:
+def list_models(parts: PartsOf) -> ModelList:
     """Those that ship, that of the settings, and those in the models directory."""
     counts = {one.generation.model.fingerprint: one for one in parts.gallery.generations()}
     return ModelList(
@@ -48,7 +48,7 @@ def list_models(parts: PartsOf) -> Any:
 )
 async def reindex_with(
     name: str, request: Request, query: Annotated[ReindexQuery, Query()], parts: PartsOf
-) -> Any:
+) -> Response:
     """A job indexes all images with the model, beside the one that answers; new images go into
     both. Once it has all, it answers, in one step; searches go on, each on one model. The one
     before is kept, for a way back: `POST /index/generations/{generation_id}/activate`. What a job
@@ -79,7 +79,7 @@ async def reindex_with(
     response_model=AcceptedJob,
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
-async def activate_generation(generation_id: str, request: Request, parts: PartsOf) -> Any:
+async def activate_generation(generation_id: str, request: Request, parts: PartsOf) -> Response:
     """Also the way back to a model before. A job indexes the images that it lacks, then it answers,
     in one step. Its answers are, bit for bit, what they were."""
 

@@ -5,9 +5,37 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from indexer.records import GenerationCount
-from service.images.schemas import Schema
+from service.http.fields import Schema, Time
 from service.running.detectors import KnownModel
-from service.upkeep.schemas import GenerationRecord
+
+
+class GenerationRecord(Schema):
+    """The people that one model finds. "active" is the one that answers, "building" one that gets
+    ready for that, "kept" one that could answer again."""
+
+    id: str
+    state: Literal["active", "building", "kept"]
+    model: str
+    model_sha256: str
+    images: int
+    detections: int
+    created_at: Time
+    activated_at: Time | None
+
+    @classmethod
+    def of(cls, count: GenerationCount) -> Self:
+        """As the gallery has it."""
+        found = count.generation
+        return cls(
+            id=found.id,
+            state=found.state,
+            model=found.model.name,
+            model_sha256=found.model.fingerprint,
+            images=count.scenes,
+            detections=count.detections,
+            created_at=found.created_at,
+            activated_at=found.activated_at,
+        )
 
 
 class ModelRecord(Schema):

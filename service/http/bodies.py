@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from indexer.errors import StorageFullError
 from service.http.errors import DeadlineError, RequestError, validation_error
-from service.images.schemas import ImageMetadata, metadata_bytes
 
 FIELD_MAX_BYTES = 256 * 2**10
 
@@ -234,23 +233,6 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         for each in (task, watch):
             each.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
-
-
-def check_metadata_size(about: ImageMetadata, limit: int) -> None:
-    """Refuse what is larger than a setting allows for one image.
-
-    Args:
-        limit: bytes, as JSON.
-
-    Raises:
-        RequestError: validation_failed.
-    """
-    if metadata_bytes(about) > limit:
-        raise RequestError(
-            "validation_failed",
-            f"/metadata: more than {limit} bytes for one image.",
-            limits={"metadata_max_bytes": limit},
-        )
 
 
 def refuse_unknown_parameters(request: Request) -> None:

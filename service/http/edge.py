@@ -4,11 +4,11 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from indexer.ids import new_id
@@ -156,6 +156,11 @@ class _Limited:
             if self._received > self._max_bytes:
                 raise _too_large(self._max_bytes)
         return message
+
+
+def request_id(request: Request) -> str:
+    """The id that the edge gave, or took from X-Request-Id."""
+    return cast(str, request.scope["state"]["request_id"])
 
 
 def _too_large(max_bytes: int) -> RequestError:

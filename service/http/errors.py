@@ -362,6 +362,17 @@ def problem_response(
     )
 
 
+def too_many(pointer: str, limit: int) -> RequestError:
+    """A number or a list is larger than a setting allows."""
+    message = f"at most {limit}"
+    return RequestError(
+        "validation_failed",
+        f"{pointer}: {message}",
+        limits={"max": limit},
+        errors=[{"pointer": pointer, "code": "less_than_equal", "message": message}],
+    )
+
+
 def validation_error(errors: Sequence[ErrorDetails | Mapping[str, Any]]) -> RequestError:
     """One RequestError of pydantic's list; places and reasons, no values."""
     if any(error["type"] == "json_invalid" for error in errors):

@@ -11,8 +11,9 @@ from models.image import read_image
 from service.http.auth import authorize, route_scope
 from service.http.bodies import deadline_of, refuse_unknown_parameters, while_connected
 from service.http.errors import RequestError
-from service.images.pictures import attention_png
-from service.images.routes import FILE, PICTURE_HEADERS, PartsOf, run_in_lane
+from service.http.openapi import FILE
+from service.images.pictures import PICTURE_HEADERS, attention_png
+from service.running.dependencies import PartsOf, run_in_lane
 from service.running.worker import Lane
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])

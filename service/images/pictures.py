@@ -2,16 +2,24 @@
 
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.responses import Response
 
-from models.image import encode_jpeg
+from models.image import encode_jpeg, read_image
+from service.running.parts import Parts
 
 Pixels = NDArray[np.uint8]
 PALE, STRONG = (255, 226, 90), (214, 20, 60)  # of little and of full attention
 MOST_OPAQUE = 190
+PICTURE_HEADERS = {
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Content-Disposition": "inline",
+}
 
 
 def upright_jpeg(pixels: Pixels) -> bytes:
@@ -53,6 +61,15 @@ def attention_png(
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]) -> Response:
+    """The JPEG that is drawn of a stored scene, as a response."""
+    content = parts.gallery.content(scene_id)
+    with parts.decoding:
+        image = read_image(content, parts.settings.image_limits)
+        jpeg = draw(image.pixels)
+    return Response(jpeg, media_type="image/jpeg", headers=PICTURE_HEADERS)
 
 
 def _whole(

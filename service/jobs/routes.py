@@ -1,12 +1,10 @@
-"""The routes about jobs: asking for an import, and following what was asked for."""
+"""The routes about jobs: list, look at, cancel, follow."""
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncIterator
 from functools import partial
-from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -14,16 +12,12 @@ from starlette.responses import StreamingResponse
 
 from indexer.errors import JobNotFoundError
 from service.http.auth import authorize, own_jobs_of, route_scope
-from service.http.bodies import deadline_of, read_body, refuse_unknown_parameters
-from service.http.errors import OverloadedError, RequestError
-from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
-from service.images.routes import PartsOf, body, json_body, too_many
-from service.jobs.imports import MANIFEST, imports_off, manifest_lines
-from service.jobs.requests import accept
-from service.jobs.schemas import AcceptedJob, FailedItem, Job, JobPage, JobsQuery, JobWithErrors
+from service.http.bodies import refuse_unknown_parameters
+from service.http.errors import OverloadedError, too_many
+from service.jobs.schemas import FailedItem, Job, JobPage, JobsQuery, JobWithErrors
+from service.running.dependencies import PartsOf
 from service.running.parts import Parts
 
-MANIFEST_TYPES = ("application/jsonl", "application/x-ndjson")
 EVENT_STREAM = "text/event-stream"
 EVENT = {  # OpenAPI 3.1 has no word for streams: by custom, the schema is that of each event
     "type": "object",
@@ -44,47 +38,13 @@ MAX_STREAMS = 100
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
-@router.post(
-    "/gallery/imports",
-    summary="Add images from the import directory",
-    status_code=202,
-    response_model=AcceptedJob,
-    openapi_extra=route_scope("ingest")
-    | body(*(json_body("ImportLine", media) for media in MANIFEST_TYPES))
-    | {"parameters": [KEY_PARAMETER]},
-)
-async def import_images(request: Request, parts: PartsOf) -> Any:
-    """The body is JSON Lines, one object like the one shown on each line. The answer is a job,
-    which adds the files one after the other; a line or a file that cannot be used fails alone.
-    Files lie below the directory that the service was started with, links out of it lead nowhere.
-    """
-    settings = parts.settings
-    if settings.import_dir is None:
-        raise imports_off()
-    deadline_s = deadline_of(request, settings.ingest_deadline_s)
-    manifest = await read_body(request, MANIFEST_TYPES, deadline_s=deadline_s)
-    total = await anyio.to_thread.run_sync(lambda: sum(1 for _ in manifest_lines(manifest)))
-    if not total:
-        raise RequestError("validation_failed", "The manifest names no file.")
-
-    async def accept_import(asked: Asked | None) -> Answer:
-        parts.check_disk()
-        files = {MANIFEST: io.BytesIO(manifest)}
-        return await accept(request, parts, asked, "import", {"total": total}, files=files)
-
-    def fingerprint() -> str:
-        return fingerprint_of(request, [("manifest", sha256(manifest).digest())])
-
-    return await answer_once(request, parts, fingerprint, accept_import)
-
-
 @router.get(
     "/jobs",
     summary="List jobs",
     response_model=JobPage,
     openapi_extra=route_scope("ingest"),
 )
-def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: PartsOf) -> Any:
+def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: PartsOf) -> JobPage:
     """Newest first. A key without scope admin sees the jobs that it asked for itself."""
     if query.limit > parts.settings.page_max_items:
         raise too_many("/query/limit", parts.settings.page_max_items)
@@ -104,7 +64,7 @@ def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: Par
     response_model=JobWithErrors,
     openapi_extra=route_scope("ingest"),
 )
-def get_job(job_id: str, request: Request, parts: PartsOf) -> Any:
+def get_job(job_id: str, request: Request, parts: PartsOf) -> JobWithErrors:
     """How far it is, and which of its items failed. Jobs are kept for 30 days after their end."""
     record = parts.gallery.jobs.get(job_id, key=own_jobs_of(request))
     errors = [FailedItem.of(error) for error in parts.gallery.jobs.errors(job_id)]
@@ -117,7 +77,7 @@ def get_job(job_id: str, request: Request, parts: PartsOf) -> Any:
     response_model=Job,
     openapi_extra=route_scope("ingest"),
 )
-def cancel_job(job_id: str, request: Request, parts: PartsOf) -> Any:
+def cancel_job(job_id: str, request: Request, parts: PartsOf) -> Job:
     """One that waits is cancelled at once, one that runs within 2 seconds, or once the picture in
     work is done; what it has added stays. To cancel a cancelled job again does nothing."""
     return Job.of(parts.jobs.cancel(job_id, key=own_jobs_of(request)))

@@ -5,17 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints
 
 from indexer.database.jobs import JobError, JobRecord
-from service.images.schemas import PRINTABLE, ImageMetadata, Schema, Time
+from service.http.fields import Schema, Time
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-
-
-class ImportLine(ImageMetadata):
-    """One line of a manifest: a file, and what is known about it."""
-
-    file: Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=4096)] = (
-        Field(description="Path below the import directory.")
-    )
 
 
 class JobsQuery(Schema):

@@ -12,7 +12,7 @@ from indexer.gallery.gallery import View
 from indexer.records import Crowd
 from models.errors import BoxError
 from service.http.errors import RequestError
-from service.images.schemas import Box, Query, SearchRequest
+from service.http.fields import Box
 from service.labels.schemas import (
     EvaluationProtocol,
     EvaluationRequest,
@@ -22,6 +22,7 @@ from service.labels.schemas import (
 )
 from service.running.jobs import JobContext
 from service.running.parts import index_of
+from service.search.schemas import Query, SearchRequest
 
 MOST_PEOPLE = 250_000
 """So many detections are searched at most: with 256 numbers each, about half a GiB of memory."""

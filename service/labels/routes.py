@@ -1,7 +1,6 @@
 """The routes about labels and what is measured on them: translate, call, translate back."""
 
 from hashlib import sha256
-from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,9 +8,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.http.auth import authorize, route_scope
 from service.http.bodies import read_json, refuse_unknown_parameters
 from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
-from service.images.routes import PartsOf, body, json_body
+from service.http.openapi import body, json_body
 from service.images.schemas import DetectionRecord, ImageDetection
-from service.jobs.requests import accept
+from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
 from service.labels.schemas import (
     CalibrationRecord,
@@ -23,6 +22,7 @@ from service.labels.schemas import (
     calibration_record,
     calibration_summary,
 )
+from service.running.dependencies import PartsOf
 
 BODIES = (CalibrationRequest, EvaluationRequest, EvaluationResult, Label)
 
@@ -35,7 +35,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     response_model=DetectionRecord,
     openapi_extra=route_scope("ingest") | body(json_body("Label")),
 )
-async def put_label(detection_id: str, request: Request, parts: PartsOf) -> Any:
+async def put_label(detection_id: str, request: Request, parts: PartsOf) -> DetectionRecord:
     """Say who it is, instead of what was said before. Evaluations and calibrations use labels;
     rankings never do."""
     wanted = await read_json(request, Label, deadline_s=parts.settings.ingest_deadline_s)
@@ -64,7 +64,7 @@ def delete_label(detection_id: str, parts: PartsOf) -> None:
     | body(json_body("EvaluationRequest"))
     | {"parameters": [KEY_PARAMETER]},
 )
-async def evaluate(request: Request, parts: PartsOf) -> Any:
+async def evaluate(request: Request, parts: PartsOf) -> Response:
     """On the labels, or on a protocol that is sent: mAP, top-1, top-5 and top-10 of the search, by
     camera, and the recall of the detector where the protocol's places have boxes. The answer is a
     job; its `result` is an EvaluationResult."""
@@ -90,7 +90,7 @@ async def evaluate(request: Request, parts: PartsOf) -> Any:
     response_model=CalibrationRecord,
     openapi_extra=route_scope("admin") | body(json_body("CalibrationRequest")),
 )
-async def calibrate(request: Request, response: Response, parts: PartsOf) -> Any:
+async def calibrate(request: Request, response: Response, parts: PartsOf) -> CalibrationRecord:
     """Compares all labelled detections of different images, as searches would, and tells at which
     score how many pairs of different people are taken for one person. From then on hits have an
     `fmr`, and searches may ask for a `max_fmr`. What the labels cannot support is refused: a rate
@@ -110,7 +110,7 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Any
     response_model=Calibrations,
     openapi_extra=route_scope("search"),
 )
-def list_calibrations(parts: PartsOf) -> Any:
+def list_calibrations(parts: PartsOf) -> Calibrations:
     """The newest 100 made with the model that answers, newest first. The first is in use."""
     listed = parts.gallery.calibrations()
     return Calibrations(
@@ -124,7 +124,7 @@ def list_calibrations(parts: PartsOf) -> Any:
     response_model=CalibrationRecord,
     openapi_extra=route_scope("search"),
 )
-def get_calibration(calibration_id: str, parts: PartsOf) -> Any:
+def get_calibration(calibration_id: str, parts: PartsOf) -> CalibrationRecord:
     """With its table of scores and rates."""
     found = parts.gallery.calibration(calibration_id)
     used = parts.gallery.calibration_in_use()

@@ -8,7 +8,7 @@ from indexer.evaluation.evaluation import Evaluation
 from indexer.records import StoredCalibration
 from models.evaluation.bootstrap import Estimate
 from models.evaluation.figures import SearchFigures
-from service.images.schemas import LEAST_RATE, PRINTABLE, Box, Id, Schema, Time
+from service.http.fields import LEAST_RATE, PRINTABLE, Box, Id, Schema, Time
 
 MAX_TARGETS = 16
 MAX_QUERIES = 10_000

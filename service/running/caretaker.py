@@ -11,8 +11,8 @@ from indexer.gallery.gallery import Gallery
 from indexer.times import now
 from models.errors import PersonSearchError
 from service.http.edge import logger
+from service.http.fields import utc_text
 from service.http.metrics import Metrics
-from service.images.schemas import utc_text
 
 LOOK_S = 60.0  # between two looks at whether an erasure is to be finished, or something compacted
 SWEEP_S = 3600.0  # between two looks at what is too old

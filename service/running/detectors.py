@@ -1,9 +1,11 @@
 """The models that the service can answer with: found by name, loaded when they are needed."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from indexer.records import GalleryModel
 from models.detector import SHIPPED_MODELS, Detector, OnnxDetector
@@ -125,6 +127,30 @@ class Detectors:
         for folder in (SHIPPED_MODELS, self._models_dir):
             if folder is not None and folder.is_dir():
                 yield from sorted(path.parent for path in folder.glob(f"*/{CARD_NAME}"))
+
+
+class TimedDetector:
+    """A detector that remembers when it ran."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.card = detector.card
+        self.embed = detector.embed
+        self.embed_crop = detector.embed_crop
+        self._detector = detector
+        self._times: list[float] = []
+
+    def detect(self, images: Sequence[Any]) -> list[Any]:
+        """As the detector does."""
+        self._times.append(time.monotonic())
+        found = self._detector.detect(images)
+        self._times.append(time.monotonic())
+        return found
+
+    def timings(self, queue_ms: float, run_ms: float) -> dict[str, float]:
+        """Milliseconds of waiting, of the model, and of the rest: reading and storing."""
+        infer = (self._times[-1] - self._times[0]) * 1e3 if self._times else 0.0
+        parts = {"queue": queue_ms, "infer": infer, "decode_and_store": run_ms - infer}
+        return {name: round(value, 1) for name, value in parts.items()}
 
 
 def _known(directory: Path) -> KnownModel:

@@ -437,7 +437,7 @@ def submit(
     """Queue a job; on disk when this returns, so 202 may be answered.
 
     Args:
-        kind: one that the service was started with (service.jobs.kinds).
+        kind: one that the service was started with (service.kinds).
         arguments: JSON.
         key: name of the API key that asks; None without one.
         id: of a job whose files were spooled under it; they are deleted when this fails.

@@ -21,7 +21,8 @@ from models.detections import Detections
 from models.evaluation.found import in_company
 from models.image import ImageLimits, read_image
 from service.http.errors import RequestError
-from service.images.schemas import Box, Query, SearchRequest
+from service.http.fields import Box
+from service.search.schemas import Query, SearchRequest
 
 SMALL_QUERY_PX = (20, 40)
 

@@ -1,54 +1,18 @@
 """The routes about API keys."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field, StringConstraints
 
 from service.http.auth import authorize, route_scope
 from service.http.bodies import read_json, refuse_unknown_parameters
 from service.http.keys import StoredKey, new_key_id
-from service.images.routes import PartsOf, body, json_body
-from service.images.schemas import Schema, Time
-from service.settings import KEY_NAME
+from service.http.openapi import body, json_body
+from service.running.dependencies import PartsOf
+from service.system.schemas import KeyList, KeyRecord, KeyRequest, MadeKey
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
-
-Scope = Literal["search", "ingest", "admin", "metrics"]
-
-
-class KeyRequest(Schema):
-    """A key to make."""
-
-    name: Annotated[str, StringConstraints(pattern=f"^(?:{KEY_NAME.pattern})$")] = Field(
-        description="For the audit trail; no other key has it."
-    )
-    scopes: list[Scope] = Field(
-        min_length=1, max_length=4, description="What it may do; admin is everything."
-    )
-
-
-class KeyRecord(Schema):
-    """A key, without its secret."""
-
-    id: str | None = Field(description="Null for keys of the settings, which cannot be deleted.")
-    name: str
-    scopes: list[Scope]
-    created_at: Time | None = Field(description="Null for keys of the settings.")
-
-
-class KeyList(Schema):
-    """All keys: those of the settings first, then the others, oldest first."""
-
-    items: list[KeyRecord]
-
-
-class MadeKey(KeyRecord):
-    """A key that was just made."""
-
-    secret: str = Field(description="For Authorization: Bearer. It is told only here.")
-
 
 BODIES = (KeyRequest,)
 
@@ -60,7 +24,7 @@ BODIES = (KeyRequest,)
     response_model=MadeKey,
     openapi_extra=route_scope("admin") | body(json_body("KeyRequest")),
 )
-async def make_key(request: Request, response: Response, parts: PartsOf) -> Any:
+async def make_key(request: Request, response: Response, parts: PartsOf) -> MadeKey:
     """Its secret is in this answer, and nowhere else: only a hash of it is kept. It counts from now
     on. The first key of a service comes from its settings."""
     wanted = await read_json(request, KeyRequest, deadline_s=parts.settings.search_deadline_s)
@@ -79,7 +43,7 @@ async def make_key(request: Request, response: Response, parts: PartsOf) -> Any:
 @router.get(
     "/keys", summary="List API keys", response_model=KeyList, openapi_extra=route_scope("admin")
 )
-def list_keys(parts: PartsOf) -> Any:
+def list_keys(parts: PartsOf) -> KeyList:
     """Names and scopes; nobody can read a secret."""
     given = [
         KeyRecord(id=None, name=one.name, scopes=_scopes(one.scopes), created_at=None)

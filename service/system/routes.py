@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.http.auth import PUBLIC, authorize, route_scope
 from service.http.errors import PROBLEMS, RequestError
-from service.images.routes import PartsOf
+from service.running.dependencies import PartsOf
 from service.running.parts import service_version
 
 WEB = Path(__file__).parent.parent / "web"

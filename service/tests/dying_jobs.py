@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from indexer.database.jobs import JobStore
 from indexer.gallery.gallery import Gallery
 from service.app import create_app
-from service.jobs.kinds import KINDS
+from service.kinds import KINDS
 from service.running.jobs import submit
 from service.running.spool import Spool
 from service.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import ImageTooLargeError
 from service.http.errors import RequestError
-from service.jobs.import_files import read_inside
+from service.images.import_files import read_inside
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from indexer.errors import StorageFullError, TooManyJobsError
 from indexer.ids import new_id
 from service.http.errors import RequestError
 from service.http.metrics import Metrics
-from service.jobs.kinds import KINDS
+from service.kinds import KINDS
 from service.running.jobs import MAX_DEATHS, submit
 from service.running.parts import open_parts
 from service.running.spool import Spool
@@ -366,7 +366,7 @@ def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos
             raise StorageFullError("full")
 
     monkeypatch.setattr("service.running.parts.Parts.check_disk", check_disk)
-    monkeypatch.setattr("service.jobs.imports.DISK_WAIT_S", 0.1)
+    monkeypatch.setattr("service.images.jobs.DISK_WAIT_S", 0.1)
     with opened(import_dir=photos) as parts:
         id = import_of(parts, photos, ["00.png", "01.png"])
         time.sleep(0.5)

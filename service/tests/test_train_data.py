@@ -14,14 +14,7 @@ from models.datasets.synthetic import write_synthetic  # noqa: E402
 from models.errors import PersonSearchError  # noqa: E402
 from models.preprocess import InputRule  # noqa: E402
 from service.tests.training import config, edited, flags, run  # noqa: E402
-from service.train.data import (  # noqa: E402
-    Draw,
-    RunOrder,
-    RunScenes,
-    TrainingData,
-    batches,
-    collate,
-)
+from service.train.data import Draw, RunOrder, RunScenes, TrainingData, batches, collate  # noqa: E402
 from service.train.loop import train  # noqa: E402
 
 pytestmark = [

@@ -3,7 +3,7 @@
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -21,6 +21,7 @@ from indexer.gallery.snapshots import (
     new_snapshot_id,
     remove_snapshot,
 )
+from service.generations.schemas import GenerationRecord
 from service.http.auth import authorize, key_name, route_scope
 from service.http.bodies import (
     deadline_of,
@@ -29,24 +30,16 @@ from service.http.bodies import (
     while_connected,
 )
 from service.http.edge import logger
-from service.http.errors import RequestError
+from service.http.errors import RequestError, too_many
 from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
-from service.images.routes import (
-    FILE,
-    PartsOf,
-    body,
-    json_body,
-    multipart_body,
-    reference,
-    run_in_lane,
-    too_many,
-)
-from service.images.schemas import SearchRequest
-from service.jobs.requests import accept
+from service.http.openapi import FILE, body, json_body, multipart_body, reference
+from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
+from service.running.dependencies import PartsOf, run_in_lane
 from service.running.jobs import submit
 from service.running.parts import Parts
 from service.running.worker import Lane
+from service.search.schemas import SearchRequest
 from service.search.search import QueryPerson
 from service.upkeep.erasing import select
 from service.upkeep.schemas import (
@@ -62,7 +55,6 @@ from service.upkeep.schemas import (
     ErasureReceipt,
     ErasureRequest,
     ErasuresQuery,
-    GenerationRecord,
     IndexRecord,
     SnapshotList,
     SnapshotRecord,
@@ -84,7 +76,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     response_model=AcceptedSnapshot,
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
-async def make_snapshot(request: Request, parts: PartsOf) -> Any:
+async def make_snapshot(request: Request, parts: PartsOf) -> Response:
     """A job copies the database as of one change, and links the originals of exactly the images
     in it; adding, deleting and searching go on. A snapshot is there whole or not at all."""
 
@@ -103,7 +95,7 @@ async def make_snapshot(request: Request, parts: PartsOf) -> Any:
     response_model=SnapshotList,
     openapi_extra=route_scope("admin"),
 )
-def get_snapshots(parts: PartsOf) -> Any:
+def get_snapshots(parts: PartsOf) -> SnapshotList:
     """Oldest first. To restore one, stop the service: `python -m indexer restore`."""
     found = list_snapshots(parts.gallery.snapshots)
     return SnapshotList(items=[SnapshotRecord.of(one) for one in found])
@@ -161,7 +153,7 @@ def delete_snapshot(snapshot_id: str, parts: PartsOf) -> None:
         json_body("ErasureRequest"),
     ),
 )
-async def erase(request: Request, parts: PartsOf) -> Any:
+async def erase(request: Request, parts: PartsOf) -> Response:
     """First `"mode": "preview"` with what is meant, which erases nothing and answers what would go,
     and a token; then `"mode": "execute"` with that token. The token is for exactly what was shown:
     if anything came to it or went from it, nothing is erased, and a new preview is needed.
@@ -187,7 +179,7 @@ async def erase(request: Request, parts: PartsOf) -> Any:
     response_model_exclude_unset=True,
     openapi_extra=route_scope("admin"),
 )
-def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> Any:
+def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> ErasurePage:
     """Receipts, newest first, without the snapshots that hold some of it."""
     _check_page(query.limit, parts)
     before = None if query.cursor is None else read_cursor(query.cursor, "era_")
@@ -205,7 +197,7 @@ def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> A
     response_model=ErasureReceipt,
     openapi_extra=route_scope("admin"),
 )
-def get_erasure(erasure_id: str, parts: PartsOf) -> Any:
+def get_erasure(erasure_id: str, parts: PartsOf) -> ErasureReceipt:
     """Counts, time, who asked, and SHA-256 of the ids; and which snapshots hold some of it now."""
     erasure = parts.gallery.erasure(erasure_id)
     return ErasureReceipt.of(erasure, holding(parts.gallery.snapshots, set(erasure.ids_sha256)))
@@ -220,7 +212,7 @@ def get_erasure(erasure_id: str, parts: PartsOf) -> Any:
     response_model=AuditPage,
     openapi_extra=route_scope("admin"),
 )
-def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> Any:
+def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> AuditPage:
     """Newest first: every change, and what admins did and read. An entry was written in the same
     transaction as its change; it holds ids, names of fields and counts, never what they held."""
     _check_page(query.limit, parts)
@@ -247,7 +239,7 @@ def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> Any:
     response_model=IndexRecord,
     openapi_extra=route_scope("search"),
 )
-def get_index(parts: PartsOf) -> Any:
+def get_index(parts: PartsOf) -> IndexRecord:
     """How much it holds, and how much of it and of the database is unused."""
     state, stats = parts.gallery.index_state(), parts.gallery.stats()
     return IndexRecord(
@@ -272,7 +264,7 @@ def get_index(parts: PartsOf) -> Any:
     response_model=AcceptedJob,
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
-async def compact_index(request: Request, parts: PartsOf) -> Any:
+async def compact_index(request: Request, parts: PartsOf) -> Response:
     """A job fills the index anew beside the one in use, without the places of what is gone, and
     writes the database anew where that makes it smaller. It also happens by itself, once more
     than 1000 and a fifth of the places are gone. Searches go on; nothing is found differently."""
@@ -292,7 +284,7 @@ async def _erase(
     wanted: ErasureRequest,
     files: list[BinaryIO],
     deadline_s: float,
-) -> Any:
+) -> Response:
     if files and wanted.query is None:
         raise RequestError("validation_failed", "/query: an image was sent, but no query names it.")
     if wanted.mode == "execute":

@@ -8,10 +8,12 @@ from pydantic import Field, FiniteFloat, model_validator
 from indexer.database.audit import AuditEntry
 from indexer.database.erasures import Erasure
 from indexer.gallery.snapshots import Snapshot
-from indexer.records import GenerationCount
 from indexer.times import time_of
-from service.images.schemas import ExternalId, Id, ModelOfIndex, Query, Schema, SearchFilter, Time
+from service.generations.schemas import GenerationRecord
+from service.http.fields import ExternalId, Id, ModelOfIndex, Schema, Time
 from service.labels.schemas import LabelName
+from service.search.filters import SearchFilter
+from service.search.schemas import Query
 
 MAX_ERASED_IDS = 1000
 MAX_LISTED_MATCHES = 1000
@@ -121,35 +123,6 @@ class AuditPage(Schema):
 
     items: list[AuditRecord]
     next_cursor: str | None
-
-
-class GenerationRecord(Schema):
-    """The people that one model finds. "active" is the one that answers, "building" one that gets
-    ready for that, "kept" one that could answer again."""
-
-    id: str
-    state: Literal["active", "building", "kept"]
-    model: str
-    model_sha256: str
-    images: int
-    detections: int
-    created_at: Time
-    activated_at: Time | None
-
-    @classmethod
-    def of(cls, count: GenerationCount) -> Self:
-        """As the gallery has it."""
-        found = count.generation
-        return cls(
-            id=found.id,
-            state=found.state,
-            model=found.model.name,
-            model_sha256=found.model.fingerprint,
-            images=count.scenes,
-            detections=count.detections,
-            created_at=found.created_at,
-            activated_at=found.activated_at,
-        )
 
 
 class IndexRecord(ModelOfIndex):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from service.generations.jobs import change_model
-from service.jobs.imports import add_from_directory, add_uploads
+from service.images.jobs import add_from_directory, add_uploads
 from service.labels.evaluations import evaluate_gallery
 from service.running.jobs import JobKind
 from service.upkeep.jobs import compact, finish_erasure, make_snapshot

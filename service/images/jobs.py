@@ -14,12 +14,11 @@ from indexer.ingest.ingest import index_scene
 from indexer.records import AddResult, StoredScene
 from models.detector import Detector
 from models.errors import PersonSearchError
-from service.http.bodies import check_metadata_size, parse_json
+from service.http.bodies import parse_json
 from service.http.edge import logger
 from service.http.errors import AllItemsFailedError, RequestError
-from service.images.schemas import ImageMetadata
-from service.jobs.import_files import read_inside
-from service.jobs.schemas import ImportLine
+from service.images.import_files import read_inside
+from service.images.schemas import ImageMetadata, ImportLine, check_metadata_size
 from service.running.jobs import JobContext
 from service.running.parts import Parts
 

@@ -1,0 +1,66 @@
+"""The routes about detections: people found in stored images."""
+
+from functools import partial
+
+from fastapi import APIRouter, Depends, Response
+
+from indexer.records import StoredDetection
+from service.http.auth import authorize, route_scope
+from service.http.bodies import refuse_unknown_parameters
+from service.http.openapi import FILE
+from service.images.pictures import crop_jpeg, picture
+from service.images.schemas import DetectionRecord, Embedding, ImageDetection
+from service.running.dependencies import PartsOf
+from service.running.parts import index_of
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.get(
+    "/gallery/detections/{detection_id}",
+    summary="Get a detection's record",
+    response_model=DetectionRecord,
+    openapi_extra=route_scope("search"),
+)
+def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
+    """Where it is, and how surely a person."""
+    found = parts.gallery.detection(detection_id)
+    return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
+
+
+@router.get(
+    "/gallery/detections/{detection_id}/crop",
+    summary="Get the picture of a detection",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_crop(detection_id: str, parts: PartsOf) -> Response:
+    """JPEG of what is in its box."""
+    found: StoredDetection = parts.gallery.detection(detection_id)
+    return picture(parts, found.scene_id, partial(crop_jpeg, box=found.box))
+
+
+@router.get(
+    "/gallery/detections/{detection_id}/embedding",
+    summary="Get a detection's embedding",
+    response_model=Embedding,
+    openapi_extra=route_scope("admin"),
+)
+def get_embedding(detection_id: str, parts: PartsOf) -> Embedding:
+    """Unit length; comparable only with embeddings of the same model."""
+    view = parts.gallery.view()
+    embedding = parts.gallery.embedding(detection_id, view=view).tolist()
+    parts.gallery.note("embedding_read", detection_id)
+    return Embedding(detection_id=detection_id, embedding=embedding, **index_of(view))
+
+
+@router.delete(
+    "/gallery/detections/{detection_id}",
+    summary="Delete a detection",
+    status_code=204,
+    openapi_extra=route_scope("ingest"),
+)
+def delete_detection(detection_id: str, parts: PartsOf) -> None:
+    """One person of an image; the image stays."""
+    parts.gallery.remove_detection(detection_id)

@@ -1,0 +1,184 @@
+"""The routes about stored images: list, look at, change, delete."""
+
+import hashlib
+from functools import partial
+from typing import Annotated, Any, cast
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from indexer.errors import SceneNotFoundError
+from indexer.records import StoredScene
+from service.http.auth import authorize, check_scope, route_scope
+from service.http.bodies import check, read_json, refuse_unknown_parameters
+from service.http.errors import RequestError, too_many
+from service.http.openapi import FILE, body, json_body
+from service.images.pictures import PICTURE_HEADERS, picture, thumbnail_jpeg, upright_jpeg
+from service.images.schemas import (
+    ContentQuery,
+    Deleted,
+    DeleteImages,
+    ImageMetadata,
+    ImagePage,
+    ImageRecord,
+    ListQuery,
+    MetadataPatch,
+    ThumbnailQuery,
+    check_metadata_size,
+    image_record,
+)
+from service.running.dependencies import PartsOf
+
+MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.get(
+    "/gallery/images",
+    summary="List images",
+    response_model=ImagePage,
+    response_model_exclude_unset=True,
+    openapi_extra=route_scope("search"),
+)
+def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePage:
+    """In the order in which they came, or from the newest back."""
+    most = parts.settings.page_max_items
+    if query.limit > most:
+        raise too_many("/query/limit", most)
+    if len(query.camera_id) > parts.settings.filter_max_values:
+        raise too_many("/query/camera_id", parts.settings.filter_max_values)
+    meant = query.scene_filter()
+    page = parts.gallery.scenes(
+        meant, limit=query.limit, cursor=query.cursor, newest_first=query.order == "newest"
+    )
+    items = [ImageRecord(**image_record(scene)) for scene in page.scenes]
+    counted = {"total": parts.gallery.count(meant)} if query.count else {}
+    return ImagePage(items=items, next_cursor=page.next_cursor, **cast(Any, counted))
+
+
+@router.post(
+    "/gallery/images:delete",
+    summary="Delete images by their ids",
+    response_model=Deleted,
+    openapi_extra=route_scope("ingest") | body(json_body("DeleteImages")),
+)
+async def delete_images(request: Request, parts: PartsOf) -> Deleted:
+    """Ids that are not there are passed over."""
+    wanted = await read_json(request, DeleteImages, deadline_s=parts.settings.ingest_deadline_s)
+
+    def delete() -> int:
+        deleted = 0
+        for scene_id in wanted.ids:
+            try:
+                parts.gallery.remove(scene_id)
+            except SceneNotFoundError:
+                continue
+            deleted += 1
+        return deleted
+
+    return Deleted(deleted=await anyio.to_thread.run_sync(delete))
+
+
+@router.get(
+    "/gallery/images/{image_id}",
+    summary="Get an image's record",
+    response_model=ImageRecord,
+    openapi_extra=route_scope("search"),
+)
+def get_image(image_id: str, response: Response, parts: PartsOf) -> ImageRecord:
+    """With the people found in it. Its ETag goes into If-Match of a change."""
+    scene = parts.gallery.get(image_id)
+    response.headers["ETag"] = etag(scene)
+    return ImageRecord(**image_record(scene))
+
+
+@router.patch(
+    "/gallery/images/{image_id}",
+    summary="Change an image's metadata",
+    response_model=ImageRecord,
+    openapi_extra=route_scope("ingest")
+    | body(json_body("MetadataPatch", "application/merge-patch+json"), json_body("MetadataPatch"))
+    | {
+        "parameters": [
+            {"name": "If-Match", "in": "header", "schema": {"type": "string"}, "required": False}
+        ]
+    },
+)
+async def patch_image(
+    image_id: str, request: Request, response: Response, parts: PartsOf
+) -> ImageRecord:
+    """A merge patch: what is named changes, null removes. Filters see it at once."""
+    changes = await read_json(request, MetadataPatch, deadline_s=parts.settings.ingest_deadline_s)
+    if_match = request.headers.get("if-match")
+
+    def patch() -> StoredScene:
+        with parts.patching, parts.gallery.changing():
+            stored = parts.gallery.get(image_id)
+            if if_match is not None and not _matches(if_match, etag(stored)):
+                raise RequestError("precondition_failed", "The image was changed meanwhile.")
+            new = changes.changes(stored)
+            kept = {name: getattr(stored, name) for name in ImageMetadata.model_fields}
+            check_metadata_size(check(ImageMetadata, kept | new), parts.settings.metadata_max_bytes)
+            return parts.gallery.patch(image_id, new)
+
+    scene = await anyio.to_thread.run_sync(patch)
+    response.headers["ETag"] = etag(scene)
+    return ImageRecord(**image_record(scene))
+
+
+@router.delete(
+    "/gallery/images/{image_id}",
+    summary="Delete an image",
+    status_code=204,
+    openapi_extra=route_scope("ingest"),
+)
+def delete_image(image_id: str, parts: PartsOf) -> None:
+    """Its record, its file and its detections; no search that starts later finds them."""
+    parts.gallery.remove(image_id)
+
+
+@router.get(
+    "/gallery/images/{image_id}/content",
+    summary="Get an image's picture",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_content(
+    image_id: str, request: Request, query: Annotated[ContentQuery, Query()], parts: PartsOf
+) -> Response:
+    """Upright, as JPEG, without EXIF or other metadata; or, for admins, the file as it came."""
+    if query.original:
+        check_scope(request, "admin")
+        scene = parts.gallery.get(image_id)
+        content = parts.gallery.content(image_id)
+        parts.gallery.note("original_read", image_id)
+        media = MEDIA_TYPES.get(scene.format, "application/octet-stream")
+        return Response(content, media_type=media, headers=PICTURE_HEADERS)
+    return picture(parts, image_id, upright_jpeg)
+
+
+@router.get(
+    "/gallery/images/{image_id}/thumbnail",
+    summary="Get a small picture of an image",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
+    openapi_extra=route_scope("search"),
+)
+def get_thumbnail(
+    image_id: str, query: Annotated[ThumbnailQuery, Query()], parts: PartsOf
+) -> Response:
+    """JPEG, as large as fits into a square of the size."""
+    return picture(parts, image_id, partial(thumbnail_jpeg, size=query.size))
+
+
+def etag(scene: StoredScene) -> str:
+    """Changes whenever the record does."""
+    record = ImageRecord(**image_record(scene)).model_dump_json()
+    return f'"{hashlib.sha256(record.encode()).hexdigest()[:32]}"'
+
+
+def _matches(if_match: str, tag: str) -> bool:
+    listed = {each.strip() for each in if_match.split(",")}
+    return "*" in listed or tag in listed

@@ -1,0 +1,55 @@
+"""The route that adds images from the import directory."""
+
+import io
+from hashlib import sha256
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from service.http.auth import authorize, route_scope
+from service.http.bodies import deadline_of, read_body, refuse_unknown_parameters
+from service.http.errors import RequestError
+from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.http.openapi import body, json_body
+from service.images.jobs import MANIFEST, imports_off, manifest_lines
+from service.jobs.accepting import accept
+from service.jobs.schemas import AcceptedJob
+from service.running.dependencies import PartsOf
+
+MANIFEST_TYPES = ("application/jsonl", "application/x-ndjson")
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.post(
+    "/gallery/imports",
+    summary="Add images from the import directory",
+    status_code=202,
+    response_model=AcceptedJob,
+    openapi_extra=route_scope("ingest")
+    | body(*(json_body("ImportLine", media) for media in MANIFEST_TYPES))
+    | {"parameters": [KEY_PARAMETER]},
+)
+async def import_images(request: Request, parts: PartsOf) -> Response:
+    """The body is JSON Lines, one object like the one shown on each line. The answer is a job,
+    which adds the files one after the other; a line or a file that cannot be used fails alone.
+    Files lie below the directory that the service was started with, links out of it lead nowhere.
+    """
+    settings = parts.settings
+    if settings.import_dir is None:
+        raise imports_off()
+    deadline_s = deadline_of(request, settings.ingest_deadline_s)
+    manifest = await read_body(request, MANIFEST_TYPES, deadline_s=deadline_s)
+    total = await anyio.to_thread.run_sync(lambda: sum(1 for _ in manifest_lines(manifest)))
+    if not total:
+        raise RequestError("validation_failed", "The manifest names no file.")
+
+    async def accept_import(asked: Asked | None) -> Answer:
+        parts.check_disk()
+        files = {MANIFEST: io.BytesIO(manifest)}
+        return await accept(request, parts, asked, "import", {"total": total}, files=files)
+
+    def fingerprint() -> str:
+        return fingerprint_of(request, [("manifest", sha256(manifest).digest())])
+
+    return await answer_once(request, parts, fingerprint, accept_import)

@@ -1,0 +1,29 @@
+"""What routes are given of the running service."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar, cast
+
+from fastapi import Depends, Request
+
+from service.running.parts import Parts
+from service.running.worker import Done, Lane
+
+T = TypeVar("T")
+
+
+def the_parts(request: Request) -> Parts:
+    """What the running service is made of."""
+    return cast(Parts, request.app.state.parts)
+
+
+PartsOf = Annotated[Parts, Depends(the_parts)]
+
+
+async def run_in_lane(
+    parts: Parts, lane: Lane, work: Callable[[], T], deadline_s: float
+) -> Done[T]:
+    """Wait for work on the inference thread, and measure it."""
+    done = await parts.worker.run(lane, work, deadline_s=deadline_s)
+    parts.metrics.queue_seconds.labels(lane).observe(done.queue_ms / 1e3)
+    parts.metrics.work_seconds.labels(lane).observe(done.run_ms / 1e3)
+    return done

@@ -1,0 +1,116 @@
+"""Which images are meant: conditions on what is known about them."""
+
+from datetime import time
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from indexer.records import SceneFilter, TimeOfDay
+from service.http.fields import CameraId, Id, Schema, Tag, Time
+
+
+class CameraFilter(Schema):
+    """Of which cameras; images without a camera pass `not_in`."""
+
+    in_: list[CameraId] | None = Field(None, alias="in")
+    not_in: list[CameraId] = Field([])
+
+
+class TimeFilter(Schema):
+    """from ≤ captured_at < to; images without captured_at fail either."""
+
+    from_: Time | None = Field(None, alias="from")
+    to: Time | None = None
+
+
+def _clock_time(value: str) -> str:
+    time.fromisoformat(value)  # the pattern lets 29:00 pass
+    return value
+
+
+def _known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
+        raise ValueError("no time zone of the IANA database") from None
+    return value
+
+
+ClockTime = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-2][0-9]:[0-5][0-9](:[0-5][0-9])?$"),
+    AfterValidator(_clock_time),
+]
+Zone = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_+/-]{1,64}$"), AfterValidator(_known_zone)
+]
+
+
+class TimeOfDayFilter(Schema):
+    """from ≤ captured_at < to, by the clocks of a time zone, on whatever day. It may pass midnight:
+    20:00 to 06:00 is the night. Images without captured_at fail."""
+
+    from_: ClockTime = Field(alias="from", examples=["20:00"])
+    to: ClockTime = Field(examples=["06:00"])
+    tz: Zone = Field(description="As the IANA database names it.", examples=["Europe/Berlin"])
+
+    @model_validator(mode="after")
+    def _is_some_time(self) -> Self:
+        if time.fromisoformat(self.from_) == time.fromisoformat(self.to):
+            raise ValueError("from and to are the same time")
+        return self
+
+    def as_gallery(self) -> TimeOfDay:
+        """The same as the gallery says it."""
+        return TimeOfDay(time.fromisoformat(self.from_), time.fromisoformat(self.to), self.tz)
+
+
+class TagFilter(Schema):
+    """With all of, at least one of, none of these tags."""
+
+    all: list[Tag] = Field([])
+    any: list[Tag] = Field([])
+    none: list[Tag] = Field([])
+
+
+class ImageFilter(Schema):
+    """Images that are left out."""
+
+    not_in: list[Id] = Field([])
+
+
+class SearchFilter(Schema):
+    """Which images are searched; applied before ranking, so that `limit` is honest."""
+
+    camera_id: CameraFilter = CameraFilter.model_construct(in_=None, not_in=[])
+    captured_at: TimeFilter = TimeFilter.model_construct(from_=None, to=None)
+    time_of_day: TimeOfDayFilter | None = None
+    tags: TagFilter = TagFilter()
+    image_id: ImageFilter = ImageFilter()
+
+    def lists(self) -> dict[str, int]:
+        """Length of each list of values, by its place."""
+        return {
+            "camera_id/in": len(self.camera_id.in_ or ()),
+            "camera_id/not_in": len(self.camera_id.not_in),
+            "tags/all": len(self.tags.all),
+            "tags/any": len(self.tags.any),
+            "tags/none": len(self.tags.none),
+            "image_id/not_in": len(self.image_id.not_in),
+        }
+
+    def scene_filter(self) -> SceneFilter:
+        """The same as the gallery says it."""
+        cameras = self.camera_id.in_
+        return SceneFilter(
+            camera_in=None if cameras is None else tuple(cameras),
+            camera_not_in=tuple(self.camera_id.not_in),
+            captured_from=self.captured_at.from_,
+            captured_to=self.captured_at.to,
+            time_of_day=None if self.time_of_day is None else self.time_of_day.as_gallery(),
+            tags_all=tuple(self.tags.all),
+            tags_any=tuple(self.tags.any),
+            tags_none=tuple(self.tags.none),
+            scene_not_in=tuple(self.image_id.not_in),
+        )

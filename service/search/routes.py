@@ -1,0 +1,186 @@
+"""The routes that look at a picture without storing it: detect and search."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request
+
+from indexer.ids import new_id
+from models.image import read_image
+from service.http.auth import authorize, route_scope
+from service.http.bodies import (
+    deadline_of,
+    read_form,
+    read_form_or_json,
+    refuse_unknown_parameters,
+    while_connected,
+)
+from service.http.errors import RequestError, too_many
+from service.http.fields import Box
+from service.http.openapi import body, json_body, multipart_body, reference
+from service.images.schemas import Detection
+from service.running.dependencies import PartsOf, run_in_lane
+from service.running.detectors import TimedDetector
+from service.running.parts import Parts, index_of
+from service.running.worker import Lane
+from service.search.schemas import (
+    DetectedPeople,
+    Explanation,
+    Hit,
+    Rerank,
+    SearchedIndex,
+    SearchRequest,
+    SearchResponse,
+    UsedQuery,
+)
+from service.search.search import now, used_box
+
+router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
+
+
+@router.post(
+    "/detect",
+    summary="Find the people in a picture",
+    response_model=DetectedPeople,
+    openapi_extra=route_scope("search") | body(multipart_body(1)),
+)
+async def detect(request: Request, parts: PartsOf) -> DetectedPeople:
+    """Nothing is stored."""
+    settings = parts.settings
+    deadline_s = deadline_of(request, settings.search_deadline_s)
+    async with read_form(request, document=None, max_files=1, deadline_s=deadline_s) as form:
+        if not form.images:
+            raise RequestError(
+                "validation_failed", "/image: send one file: curl -F image=@picture.jpg"
+            )
+        file = form.images[0].file
+        detector = TimedDetector(parts.detector)
+
+        def work() -> tuple[int, int, Any]:
+            image = read_image(file.read(), settings.image_limits)
+            return image.width, image.height, detector.detect([image.pixels])[0]
+
+        done = await while_connected(request, run_in_lane(parts, Lane.SEARCH, work, deadline_s))
+    width, height, people = done.value
+    timings = detector.timings(done.queue_ms, done.run_ms)
+    timings["decode"] = timings.pop("decode_and_store")
+    return DetectedPeople(
+        width=width,
+        height=height,
+        detections=[
+            Detection(box=Box.of(box), detection_score=round(score, 6))
+            for box, score in zip(people.boxes.tolist(), people.scores.tolist(), strict=True)
+        ],
+        timings_ms=timings,
+    )
+
+
+@router.post(
+    "/search",
+    summary="Search for a person",
+    response_model=SearchResponse,
+    response_model_exclude_unset=True,
+    openapi_extra=route_scope("search")
+    | body(
+        multipart_body(
+            16, "request", reference("SearchRequest") | {"contentMediaType": "application/json"}
+        ),
+        json_body("SearchRequest"),
+    ),
+)
+async def search(request: Request, parts: PartsOf) -> SearchResponse:
+    """`curl -F image=@crop.jpg …/search` looks for the person of whom the picture is a crop. A
+    JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
+    settings = parts.settings
+    deadline_s = deadline_of(request, settings.search_deadline_s)
+    async with read_form_or_json(
+        request,
+        SearchRequest,
+        max_files=settings.search_max_queries,
+        deadline_s=deadline_s,
+        expected="Send multipart/form-data with an image, or application/json.",
+    ) as (wanted, files):
+        return await _search(request, wanted or SearchRequest(), files, parts, deadline_s)
+
+
+async def _search(
+    request: Request,
+    wanted: SearchRequest,
+    files: Sequence[BinaryIO],
+    parts: Parts,
+    deadline_s: float,
+) -> SearchResponse:
+    _check_search(wanted, parts)
+    timings: dict[str, float] = {}
+    done = await while_connected(
+        request,
+        run_in_lane(
+            parts,
+            Lane.SEARCH,
+            lambda: parts.search.describe(wanted, files, timings),
+            deadline_s,
+        ),
+    )
+    people = done.value
+    as_of, started = now(), time.perf_counter()
+    answer = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
+    timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
+    view = people[0].view
+    matching = parts.detectors.of(view.generation.model).card.matching
+    match_similarity = None if matching is None else matching.similarity
+    hits = []
+    for rank, found in enumerate(answer.hits, 1):
+        optional: dict[str, Any] = {}
+        if found.query is not None:
+            optional["matched_query"] = found.query
+        if "crop_url" in wanted.include:
+            optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
+        if "explanation" in wanted.include:
+            optional["explanation"] = Explanation(
+                norm=round(found.hit.detection.score, 6), cosine=round(found.hit.similarity, 6)
+            )
+        hits.append(
+            Hit.of(
+                found.hit,
+                rank=rank,
+                fmr=found.fmr,
+                match_similarity=match_similarity,
+                **optional,
+            )
+        )
+    return SearchResponse(
+        search_id=new_id("srch_"),
+        query=[
+            UsedQuery(
+                box=used_box(person),
+                width=person.width,
+                height=person.height,
+                embedding_norm=None if person.score is None else round(person.score, 6),
+                warnings=person.warnings,
+            )
+            for person in people
+        ],
+        hits=hits,
+        rerank=Rerank(method="none") if wanted.rerank.method == "none" else wanted.rerank,
+        index=SearchedIndex(
+            **index_of(view),
+            exact=parts.gallery.exact,
+            as_of=as_of,
+            match_similarity=match_similarity,
+            calibration=answer.calibration,
+        ),
+        timings_ms={name: round(value, 1) for name, value in timings.items()},
+    )
+
+
+def _check_search(wanted: SearchRequest, parts: Parts) -> None:
+    settings = parts.settings
+    if wanted.limit > settings.search_max_hits:
+        raise too_many("/limit", settings.search_max_hits)
+    if len(wanted.queries) > settings.search_max_queries:
+        raise too_many("/queries", settings.search_max_queries)
+    for place, length in wanted.filter.lists().items():
+        if length > settings.filter_max_values:
+            raise too_many(f"/filter/{place}", settings.filter_max_values)
