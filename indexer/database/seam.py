@@ -4,15 +4,12 @@ What the two do differently stands in sqlite.py and postgres.py beside this; all
 of tables, one set of migrations and one set of statements.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
-
-from indexer.errors import GalleryError
 
 
 class Database(Protocol):
@@ -101,33 +98,6 @@ class Frozen(Protocol):
         """Let go of it."""
 
 
-def open_database(where: Path | str) -> Database:
-    """A database by the path of its file, or by a URL: postgresql://user@host/name.
-
-    Raises:
-        GalleryError: the URL is of something else, or what it needs is not installed.
-    """
-    if isinstance(where, Path):
-        from indexer.database.sqlite import SqliteFile
-
-        return SqliteFile(where)
-    if where.partition(":")[0] not in ("postgresql", "postgres"):
-        raise GalleryError("expected a database URL like postgresql://user@host/name")
-    try:
-        import psycopg  # noqa: F401  # only who has a PostgreSQL needs to have it
-    except ImportError:
-        raise GalleryError("PostgreSQL needs psycopg: pip install 'nae-search[scale]'") from None
-    from indexer.database.postgres import Postgres
-
-    return Postgres(where)
-
-
 def insert(connection: Connection, table: Table) -> Any:
     """An INSERT that can say ON CONFLICT, in the words of a connection's database."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """A time in which nothing needs to be held off."""
-    yield

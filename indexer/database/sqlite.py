@@ -6,14 +6,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from indexer.database.seam import nothing
 from indexer.database.tables import metadata
 from indexer.errors import GalleryDamagedError, GalleryError, StorageFullError
 from indexer.times import time_of_day
@@ -61,10 +60,10 @@ class SqliteFile:
             yield connection
 
     def changing(self) -> AbstractContextManager[None]:
-        return nothing()  # the lock on the directory keeps other processes away
+        return nullcontext()  # the lock on the directory keeps other processes away
 
     def indexing(self) -> AbstractContextManager[None]:
-        return nothing()
+        return nullcontext()
 
     def claim(self, name: str) -> bool:
         return True
@@ -73,7 +72,7 @@ class SqliteFile:
         """No other process has one."""
 
     def keeping(self) -> AbstractContextManager[None]:
-        return nothing()
+        return nullcontext()
 
     def kept(self) -> bool:
         return False

@@ -23,7 +23,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    inspect,
     literal,
     or_,
     select,
@@ -33,9 +32,10 @@ from sqlalchemy import (
 
 from indexer.database import audit, generations
 from indexer.database.columns import TimeOfDay
-from indexer.database.seam import Frozen, open_database
+from indexer.database.migrate import migrate
+from indexer.database.seam import Database, Frozen
+from indexer.database.sqlite import SqliteFile
 from indexer.database.tables import (
-    FORMAT,
     calibrations,
     changes,
     detections,
@@ -50,7 +50,7 @@ from indexer.database.transfer import copy_rows
 from indexer.errors import (
     ExternalIdConflictError,
     GalleryDamagedError,
-    GalleryMismatchError,
+    GalleryError,
     GalleryNotEmptyError,
 )
 from indexer.ids import new_id
@@ -108,7 +108,7 @@ class Store:
         self._database = open_database(where)
         self._writer, self._reader = self._database.writer, self._database.reader
         try:
-            self._migrate()
+            migrate(self._database)
         except BaseException:
             self.close()
             raise
@@ -216,22 +216,24 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def _migrate(self) -> None:
-        with self._database.migrating() as connection:
-            found = 0
-            if inspect(connection).has_table("alembic_version"):
-                version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-                number = str(version.scalar() or 0)
-                if not number.isdecimal():
-                    raise GalleryMismatchError(f"{self.name} is the database of something else")
-                found = int(number)
-            if found > FORMAT:
-                raise GalleryMismatchError(
-                    f"{self.name} has format {found}, and this version reads up to {FORMAT}: "
-                    "open it with a newer one"
-                )
-            if found < FORMAT:
-                _run_migrations(connection)
+
+def open_database(where: Path | str) -> Database:
+    """A database by the path of its file, or by a URL: postgresql://user@host/name.
+
+    Raises:
+        GalleryError: the URL is of something else, or what it needs is not installed.
+    """
+    if isinstance(where, Path):
+        return SqliteFile(where)
+    if where.partition(":")[0] not in ("postgresql", "postgres"):
+        raise GalleryError("expected a database URL like postgresql://user@host/name")
+    try:
+        import psycopg  # noqa: F401  # only who has a PostgreSQL needs to have it
+    except ImportError:
+        raise GalleryError("PostgreSQL needs psycopg: pip install 'nae-search[scale]'") from None
+    from indexer.database.postgres import Postgres
+
+    return Postgres(where)
 
 
 class Snapshot:
@@ -931,15 +933,3 @@ def _chunks(values: Collection[T]) -> Iterator[list[T]]:
     listed = list(values)
     for start in range(0, len(listed), CHUNK):
         yield listed[start : start + CHUNK]
-
-
-def _run_migrations(connection: Connection) -> None:
-    from alembic import command  # takes a moment, and most opens have nothing to migrate
-    from alembic.config import Config
-
-    config = Config(attributes={"connection": connection})
-    config.set_main_option(
-        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
-    )
-    config.set_main_option("path_separator", "os")
-    command.upgrade(config, "head")

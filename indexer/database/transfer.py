@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from indexer.database.seam import Database, open_database
+from indexer.database.migrate import migrate
+from indexer.database.sqlite import SqliteFile
 from indexer.database.tables import indexes, metadata
 
 ROWS_AT_ONCE = 2_000
@@ -33,12 +34,10 @@ def write_file(source: Connection, counters: dict[str, int], path: Path) -> None
     Args:
         counters: of tables whose numbers are never given twice, the last that was given.
     """
-    from indexer.database.store import Store  # which makes the tables
-
-    Store(path).close()
-    path.chmod(0o600)
-    database: Database = open_database(path)
+    path.touch(mode=0o600, exist_ok=False)
+    database = SqliteFile(path)
     try:
+        migrate(database)
         with database.writing() as target:
             copy_rows(source, target)
             database.set_counters(target, counters)

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 import indexer
 from indexer.database import generations
-from indexer.database import store as store_module
+from indexer.database import migrate as migrate_module
 from indexer.database.store import Store
 from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
@@ -234,14 +234,14 @@ def test_ids_grow_and_never_repeat_also_when_the_clock_goes_back(monkeypatch):
 def test_a_migration_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
     tmp_path, monkeypatch
 ):
-    migrate = store_module._run_migrations
+    migrate = migrate_module.run_migrations
 
     def die(connection):
         migrate(connection)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(store_module, "_run_migrations", die)
+        patched.setattr(migrate_module, "run_migrations", die)
         Store(tmp_path / "gallery.sqlite3")
     with sqlite3.connect(tmp_path / "gallery.sqlite3") as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
@@ -262,7 +262,7 @@ def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
         command.upgrade(config, "0001")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_module, "_run_migrations", only_the_first)
+        patched.setattr(migrate_module, "run_migrations", only_the_first)
         Store(tmp_path / "gallery.sqlite3").close()
     with closing(sqlite3.connect(tmp_path / "gallery.sqlite3")) as old, old:
         old.executescript("""

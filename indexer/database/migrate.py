@@ -1,0 +1,49 @@
+"""Bring a database to the newest format, by the scripts in migrations/."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect
+
+from indexer.database.seam import Database
+from indexer.database.tables import FORMAT
+from indexer.errors import GalleryMismatchError
+
+
+def migrate(database: Database) -> None:
+    """Make the tables of a new database, or change those of an older one; all or nothing.
+
+    Raises:
+        GalleryMismatchError: a newer version of this code wrote it, or something else.
+        GalleryDamagedError: it is damaged, as far as a quick look can tell.
+    """
+    with database.migrating() as connection:
+        found = _format_of(connection, database.name)
+        if found > FORMAT:
+            raise GalleryMismatchError(
+                f"{database.name} has format {found}, and this version reads up to {FORMAT}: "
+                "open it with a newer one"
+            )
+        if found < FORMAT:
+            run_migrations(connection)
+
+
+def _format_of(connection: Connection, name: str) -> int:
+    if not inspect(connection).has_table("alembic_version"):
+        return 0
+    number = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or 0
+    if not str(number).isdecimal():
+        raise GalleryMismatchError(f"{name} is the database of something else")
+    return int(number)
+
+
+def run_migrations(connection: Connection) -> None:
+    """Run the scripts that a connection's database lacks, in its transaction."""
+    from alembic import command  # takes a moment, and most opens have nothing to migrate
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option(
+        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+    )
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")
