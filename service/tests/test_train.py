@@ -1,7 +1,9 @@
 """Training: a run reaches a model file, goes on exactly, and refuses what it cannot use."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from models.errors import PersonSearchError  # noqa: E402
 from models.model_card import load_card  # noqa: E402
 from models.nn.export import network_of  # noqa: E402
 from service.tests.training import config, edited, learn, told_losses  # noqa: E402
+from service.train import loop  # noqa: E402
 from service.train.checkpoint import load_checkpoint  # noqa: E402
 from service.train.evaluation import in_words  # noqa: E402
 from service.train.loop import _rate, train  # noqa: E402
@@ -42,27 +45,46 @@ def finished(scenes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed(scenes, tmp_path_factory):
-    """The same run, interrupted in a step as by Ctrl-C, then resumed; evaluated in between, with
-    scenes prepared by another process."""
+    """The same run, stopped three times and resumed: by a crash in a step, by Ctrl-C in a step and
+    by Ctrl-C in the evaluation between the epochs; with scenes prepared by another process."""
     run = tmp_path_factory.mktemp("resumed")
-    interrupted = config(scenes, run, evaluate_every=1)
-    make, made = Steps.make, 0
+    recipe = config(scenes, run, evaluate_every=1, workers=1)
+    make, evaluate = Steps.make, loop.evaluate_network
 
-    def interrupted_make(self, *arguments, **more):
-        nonlocal made
-        made += 1
-        if made > 5:
-            raise KeyboardInterrupt
-        return make(self, *arguments, **more)
+    def crash(self, batch, *, rate, number):
+        if number == 4:
+            raise RuntimeError("crash")
+        return make(self, batch, rate=rate, number=number)
 
+    def press_in_evaluation(*arguments, **more):
+        press_ctrl_c()
+        return evaluate(*arguments, **more)
+
+    def press_in_step_6(self, batch, *, rate, number):
+        if number == 6:
+            press_ctrl_c()
+        return make(self, batch, rate=rate, number=number)
+
+    kept = []
+    for where, name, patched, stopped in (
+        (Steps, "make", crash, RuntimeError),
+        (loop, "evaluate_network", press_in_evaluation, KeyboardInterrupt),
+        (Steps, "make", press_in_step_6, KeyboardInterrupt),
+    ):
+        again = recipe.model_copy(update={"resume": bool(kept)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(where, name, patched)
+            with pytest.raises(stopped):
+                train(again)
+        kept.append(load_checkpoint(run / "checkpoint.pt")["steps"])
+    assert kept == [3, 4, 6]  # every three steps, the end of an epoch, the step of Ctrl-C
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "make", interrupted_make)
-        with pytest.raises(KeyboardInterrupt):
-            train(interrupted)
-    assert load_checkpoint(run / "checkpoint.pt")["steps"] == 3  # mid-epoch
-    with pytest.MonkeyPatch.context() as patch:
-        learn(patch, interrupted.model_copy(update={"resume": True, "workers": 1}))
+        learn(patch, recipe.model_copy(update={"resume": True}))
     return run
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_ends_with_a_model_file_that_serving_loads(finished, scenes):
@@ -104,7 +126,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, resumed
     assert whole["network"]["roi_heads.reid_loss.lookup_table"].any()
 
 
-def test_evaluations_between_epochs_are_told_once_though_a_step_was_made_twice(resumed):
+def test_an_evaluation_that_was_interrupted_is_made_after_all_and_told_once(resumed):
     lines = (resumed / "metrics.jsonl").read_text().splitlines()
 
     told = [json.loads(line) for line in lines]

@@ -1,5 +1,8 @@
 """Flags and presets: what a run is made of, and what is refused before it starts."""
 
+import os
+import signal
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,7 +10,9 @@ pytest.importorskip("torch")
 
 from service.tests.training import run
 from service.train import __main__
+from service.train.checkpoint import save_checkpoint
 from service.train.config import TrainConfig
+from service.train.interrupts import Interrupts
 from service.train.presets import PRESETS
 
 pytestmark = pytest.mark.torch
@@ -109,16 +114,45 @@ def test_scores_are_shifted_where_there_is_a_logit_to_shift():
         TrainConfig(**ANYWHERE, head="oim", score_shift=2)
 
 
-def test_a_stopped_run_says_how_it_goes_on(monkeypatch, tmp_path, capsys):
+NO_CHECKPOINT = "there is no checkpoint of this run yet; the same command starts it again"
+ITS_CHECKPOINT = "the same command with --resume goes on from {}"
+
+
+@pytest.mark.parametrize(
+    ("words", "there_before", "writes", "says"),
+    [
+        ([], False, False, NO_CHECKPOINT),
+        ([], True, False, NO_CHECKPOINT),  # another run's
+        ([], True, True, ITS_CHECKPOINT),
+        (["--resume"], True, False, ITS_CHECKPOINT),
+    ],
+)
+def test_a_stopped_run_says_how_it_goes_on(
+    monkeypatch, tmp_path, capsys, words, there_before, writes, says
+):
+    checkpoint = tmp_path / "checkpoint.pt"
+    if there_before:
+        save_checkpoint(checkpoint, {"network": {}})
+
     def stopped(config):
+        if writes:
+            save_checkpoint(checkpoint, {"network": {}})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(__main__, "train", stopped)
 
-    code, lines = run(capsys, "--data", "scenes", "--out", tmp_path / "run")
+    code, lines = run(capsys, "--data", "scenes", "--out", tmp_path, *words)
 
     assert code == 130
-    assert lines == ["stopped: with --resume it goes on from its last checkpoint"]
+    assert lines == [f"interrupted: {says.format(checkpoint)}"]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.noted()
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_directory_with_a_number_for_a_name_is_a_directory(tmp_path, capsys):

@@ -1,5 +1,10 @@
 """python -m service.train.compare: each head on the same data, with the same budget and seeds."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.train.compare")
+
 import json
 import logging
 import sys
@@ -9,13 +14,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp, SettingsConfigDict, SettingsError
 from tqdm import tqdm
 
+from models.command import FAILED, command
 from models.datasets.read import read_dataset
 from models.datasets.scene import SceneDataset
 from models.detector import OnnxDetector
-from models.errors import PersonSearchError
 from models.evaluate import find, score
 from models.model_card import load_card
 from models.reporting.outcome import Cell, Outcome, Run, by_head
@@ -37,6 +42,8 @@ class CompareConfig(TrainConfig):
     Every flag of service.train holds for all of them. A run that is finished is not trained again,
     an interrupted one goes on where it stopped.
     """
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m service.train.compare")
 
     val: Path = Field(description="annotated scenes of other people, to evaluate on")
     heads: list[HeadName] = Field(list(HEADS), description="what is compared", min_length=1)
@@ -132,28 +139,27 @@ def table(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Compare; what goes wrong is one line on stderr."""
     given = sys.argv[1:] if arguments is None else arguments
     for flag in ("--head", "--seed"):
         if any(word.partition("=")[0] == flag for word in given):
             print(f"error: {flag} is of one run: pass {flag}s", file=sys.stderr)
-            return 2
+            return FAILED
     try:
         config = CliApp.run(CompareConfig, cli_args=given)
     except (ValidationError, SettingsError) as error:
         print(told(error), file=sys.stderr)
-        return 2
+        return FAILED
     config.out.mkdir(parents=True, exist_ok=True)
     try:
         with logged(config.out):
             outcome = compare(config)
-    except PersonSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        if not config.resume:
+            raise
+        raise KeyboardInterrupt("the same command goes on from here") from None
     text = table(outcome)
     print(text)
     (config.out / "comparison.txt").write_text(text + "\n", encoding="utf-8")
@@ -164,7 +170,3 @@ def main(arguments: list[str] | None = None) -> int:
     content = json.dumps({"data": outcome.data, "heads": results}, indent=2)
     (config.out / "comparison.json").write_text(content + "\n", encoding="utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

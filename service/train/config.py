@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from service.train.presets import PRESETS
 
@@ -19,7 +20,9 @@ class TrainConfig(BaseModel):
     The defaults are the published recipe for ResNet-50.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", cli_prog_name="python -m service.train"
+    )
 
     data: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
         min_length=1, description="annotated scenes to train on: CUHK-SYSU, PRW, COCO or our format"
@@ -116,7 +119,9 @@ class TrainConfig(BaseModel):
     )
     workers: int = Field(1, description="per process, helpers that prepare scenes", ge=0)
     log_every: int = Field(20, description="steps whose mean losses are told", ge=1)
-    checkpoint_every: int = Field(200, description="steps between checkpoints", ge=1)
+    checkpoint_every: int = Field(
+        200, description="steps between checkpoints; each epoch ends with one, too", ge=1
+    )
     resume: bool = Field(
         False,
         description="go on from the checkpoint in --out; of a finished run, write the model again",

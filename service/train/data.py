@@ -18,6 +18,7 @@ from models.datasets.scene import UNLABELED, Scene, SceneDataset
 from models.errors import DatasetError, PersonSearchError
 from models.preprocess import InputRule, prepare
 from service.train.augment import degraded
+from service.train.interrupts import left_to_the_first_process
 
 # Scenes whose aspect ratios differ by less are of like shape.
 LIKE_SHAPE = 2**0.25
@@ -262,7 +263,9 @@ def batches(scenes: RunScenes, order: RunOrder, *, workers: int, pinned: bool) -
         generator=torch.Generator(),
     )
     try:
-        for batch in loader:
+        with left_to_the_first_process():
+            iterator = iter(loader)
+        for batch in iterator:
             if isinstance(batch, PersonSearchError):
                 raise batch
             yield batch

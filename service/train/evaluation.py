@@ -68,13 +68,18 @@ def in_words(metrics: dict[str, Any]) -> str:
 
 
 class MetricsFile:
-    """metrics.jsonl of a run: one evaluation a line."""
+    """metrics.jsonl of a run: one evaluation a line.
+
+    Attributes:
+        last: the steps after which the newest evaluation was made; None without any.
+    """
 
     def __init__(self, path: Path, *, done: int) -> None:
         """Forget what was measured after a step, from which the run goes on."""
         self._path = path
         old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in old if json.loads(line)["steps"] <= done]
+        self.last: int | None = json.loads(kept[-1])["steps"] if kept else None
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def add(self, *, steps: int, epochs: int, of: str, on: str, metrics: dict[str, Any]) -> None:
@@ -85,5 +90,6 @@ class MetricsFile:
             on: the dataset.
         """
         line = {"steps": steps, "epochs": epochs, "of": of, "on": on, **metrics}
+        self.last = steps
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -18,9 +18,10 @@ from service.train.config import TrainConfig
 from service.train.data import RunOrder, RunScenes, TrainingData, batches
 from service.train.evaluation import evaluate_network
 from service.train.finish import finish, read_validation, set_serving_rules
+from service.train.interrupts import Interrupts
 from service.train.presets import PRESETS
 from service.train.processes import agreed, joined, run_id
-from service.train.records import opened
+from service.train.records import Records, opened
 from service.train.steps import Steps
 from service.train.weights import load_weights
 
@@ -112,29 +113,46 @@ def train(config: TrainConfig) -> Path | None:
             tqdm(
                 total=order.steps, initial=done, unit="step", disable=None if first else True
             ) as progress,
+            Interrupts() as interrupts,
         ):
-            scenes = RunScenes(data, seed=config.seed)
-            on_gpu = place.device.type == "cuda"
-            for batch in batches(scenes, order, workers=config.workers, pinned=on_gpu):
-                epoch = done // order.steps_per_epoch
-                rate = _rate(config, done, order.steps_per_epoch)
-                losses, norm = steps.make(batch, rate=rate, number=done + 1)
-                done += 1
-                if records is None:
-                    continue
-                progress.update()
-                records.step(done, epoch=epoch, rate=rate, losses=losses, norm=norm)
-                if done % config.checkpoint_every == 0 or done == order.steps:
-                    save_checkpoint(checkpoint, _content(steps, done, build, config, data))
-                if _evaluation_is_due(config, done, order):
+
+            def evaluate_if_due(records: Records) -> None:
+                if not _evaluation_is_due(config, done, order) or records.evaluated(done):
+                    return
+                with interrupts.at_once():
                     metrics = evaluate_network(
                         network,
                         validation,
                         progress=partial(tqdm, desc="evaluating", leave=False, disable=None),
                     )
-                    records.evaluation(
-                        done, epochs=epoch + 1, of="network", on=validation.name, metrics=metrics
-                    )
+                records.evaluation(
+                    done,
+                    epochs=done // order.steps_per_epoch,
+                    of="network",
+                    on=validation.name,
+                    metrics=metrics,
+                )
+
+            if records is not None:
+                evaluate_if_due(records)  # where it was interrupted
+            scenes = RunScenes(data, seed=config.seed)
+            on_gpu = place.device.type == "cuda"
+            shown = batches(scenes, order, workers=config.workers, pinned=on_gpu)
+            for batch in interrupts.first_at_once(shown):
+                epoch = done // order.steps_per_epoch
+                rate = _rate(config, done, order.steps_per_epoch)
+                losses, norm = steps.make(batch, rate=rate, number=done + 1)
+                done += 1
+                stops = interrupts.noted()
+                if records is not None:
+                    progress.update()
+                    records.step(done, epoch=epoch, rate=rate, losses=losses, norm=norm)
+                    if stops or _checkpoint_is_due(config, done, order):
+                        save_checkpoint(checkpoint, _content(steps, done, build, config, data))
+                    if not stops:
+                        evaluate_if_due(records)
+                if stops:
+                    raise KeyboardInterrupt
     if not first:
         return None
     if config.only_reid:
@@ -205,11 +223,16 @@ def _rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     return rate
 
 
+def _checkpoint_is_due(config: TrainConfig, done: int, order: RunOrder) -> bool:
+    """After every so many steps, and after each epoch."""
+    return done % config.checkpoint_every == 0 or done % order.steps_per_epoch == 0
+
+
 def _evaluation_is_due(config: TrainConfig, done: int, order: RunOrder) -> bool:
     """After every so many epochs, but not at the end, where the model file is evaluated."""
     between = config.evaluate_every * order.steps_per_epoch
     last = done == order.steps
-    return between > 0 and done % between == 0 and not last and not config.only_reid
+    return between > 0 and done > 0 and done % between == 0 and not last and not config.only_reid
 
 
 def _content(

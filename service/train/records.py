@@ -60,6 +60,10 @@ class Records:
             norm, scenes_per_s, now - self._started,
         )  # fmt: skip
 
+    def evaluated(self, done: int) -> bool:
+        """Whether an evaluation after this many steps is written down."""
+        return self._metrics.last == done
+
     def evaluation(
         self, done: int, *, epochs: int, of: str, on: str, metrics: dict[str, Any]
     ) -> None:

@@ -1,0 +1,75 @@
+"""How a command starts and how it ends: whatever stops it is one line, not a traceback.
+
+The module of a command begins like this, before its other imports:
+
+    if __name__ == "__main__":
+        from models.command import run
+
+        run("models.evaluate")
+
+so that a package that is missing, or Ctrl-C while packages are still being imported, is one line
+as well. Its `main` is decorated with `command`.
+"""
+
+import functools
+import importlib
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+from models.errors import PersonSearchError
+from models.packages import how_to_install
+
+FAILED, INTERRUPTED = 2, 130
+LAYERS = ("models", "indexer", "service")
+
+P = ParamSpec("P")
+
+
+def command(main: Callable[P, int | None]) -> Callable[P, int]:
+    """Let what stops a command be one line on stderr, and an exit code.
+
+    Args:
+        main: the command. It returns its exit code; None is 0. A KeyboardInterrupt that it raises
+            may carry how to go on.
+
+    Returns:
+        The same; it returns FAILED where a PersonSearchError or OSError ended it or a package is
+        missing, INTERRUPTED after Ctrl-C.
+    """
+
+    @functools.wraps(main)
+    def ended(*arguments: P.args, **more: P.kwargs) -> int:
+        try:
+            return main(*arguments, **more) or 0
+        except KeyboardInterrupt as stop:
+            code, line = INTERRUPTED, ": ".join(["interrupted", *map(str, stop.args)])
+        except (PersonSearchError, OSError) as error:
+            code, line = FAILED, f"error: {_in_words(error)}"
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", *LAYERS, *sys.stdlib_module_names):
+                raise
+            code, line = FAILED, f"error: {package} is not installed: {how_to_install(package)}"
+        # Said only here, where the error is gone and with it every progress bar: they end their
+        # line when they are closed.
+        print(line, file=sys.stderr)
+        return code
+
+    return ended
+
+
+def _in_words(error: PersonSearchError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def run(module: str) -> NoReturn:
+    """Import the module of a command, run its `main` and exit with the code that it returns."""
+    code = command(lambda: importlib.import_module(module).main())()
+    if code == INTERRUPTED:
+        # Threads may have something to end: who presses Ctrl-C again does not wait for them.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
