@@ -10,8 +10,8 @@ import pytest
 
 from indexer.gallery.gallery import Gallery
 from indexer.gallery.snapshots import check_snapshot, restore_snapshot
+from service.running import previews
 from service.tests.stub import crop, picture
-from service.upkeep import erasing
 
 RED = ("red", (40, 40, 80, 160))
 BLUE = ("blue", (200, 60, 236, 180))
@@ -95,12 +95,10 @@ def test_snapshots_lie_where_the_setting_says(start, tmp_path):
 
 
 def test_a_snapshot_job_that_is_run_again_makes_no_second_one(client, add):
-    from service.running.jobs import submit
-
     add(RED)
     id = snapshot(client)
     parts = client.app.state.parts
-    again = submit(parts, "snapshot", {"snapshot_id": id}, key=None)
+    again = parts.jobs.submit("snapshot", {"snapshot_id": id}, key=None)
 
     assert finished(client, again.id)["snapshot_id"] == id
     assert len(client.get("/snapshots").json()["items"]) == 1
@@ -271,7 +269,7 @@ def test_nothing_is_erased_when_what_was_shown_has_changed(client, add):
 
 def test_a_token_expires(client, add, monkeypatch):
     image = add(RED)
-    monkeypatch.setattr(erasing, "TOKEN_S", -1)
+    monkeypatch.setattr(previews, "TOKEN_S", -1)
     token = preview(client, image_ids=[image["id"]])["token"]
 
     refused = client.post("/erasures", json={"mode": "execute", "token": token})

@@ -1,6 +1,6 @@
 """The application: routes, errors and the edge around them, wired to one gallery."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,11 +23,10 @@ from service.http.openapi import reference
 from service.images import adding, attention, detections, gallery, importing
 from service.images.schemas import DeleteImages, ImageMetadata, ImportLine, MetadataPatch
 from service.jobs import routes as jobs
-from service.kinds import KINDS
+from service.kinds import job_kinds
 from service.labels import routes as labels
 from service.page import routes as page
-from service.running.jobs import JobKind
-from service.running.parts import open_parts, service_version
+from service.running.parts import JobKinds, open_parts
 from service.search import routes as search
 from service.search.schemas import SearchRequest
 from service.settings import Settings
@@ -62,7 +61,7 @@ probability. Errors are RFC 9457 problem documents; `/docs/problems/{code}` expl
 def create_app(
     settings: Settings | None = None,
     detector: Detector | None = None,
-    kinds: Mapping[str, JobKind] = KINDS,
+    kinds: JobKinds = job_kinds,
     *,
     other_detectors: Sequence[Detector] = (),
 ) -> FastAPI:
@@ -72,7 +71,7 @@ def create_app(
     a detector is given, and the gallery, until it stops.
 
     Args:
-        kinds: of jobs that can be run, by name.
+        kinds: of jobs that can be run.
         other_detectors: models that the gallery can be changed to, besides those on disk; they
             take a detector beside them.
     """
@@ -91,7 +90,7 @@ def create_app(
 
     app = FastAPI(
         title="Person search",
-        version=service_version(),
+        version=system.service_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url=None,

@@ -1,32 +1,27 @@
 """Changing the model of the gallery, as a job."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from indexer.errors import StorageFullError
 from indexer.evaluation.comparison import Comparison
 from indexer.ingest.reindex import Progress, Work, reindex
 from indexer.records import GalleryModel, Generation
 from service.http.edge import logger
-
-if TYPE_CHECKING:
-    from service.running.jobs import JobContext
-    from service.running.parts import Parts
+from service.running.detectors import warm_up
+from service.running.jobs import JobContext, JobStoppedError
+from service.running.parts import Parts
 
 DISK_WAIT_S = 2.0
 
 
-def change_model(context: "JobContext") -> dict[str, Any]:
+def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Index all images with a model, beside the one that answers, and let it answer.
 
     Arguments: `model`, the fields of a GalleryModel; `activate`, whether it is to answer; and
     `min_map_ratio`, or null, as reindex takes it. One image at a time, behind all searches. Who is
     cancelled keeps what there is of the generation, and new images no longer go there.
     """
-    from service.running.jobs import JobStoppedError
-    from service.running.parts import warm_up
-
-    parts = context.parts
     model = GalleryModel(**context.arguments["model"])
     told = context.result
     if parts.gallery.model.fingerprint != model.fingerprint:  # else a death came after the swap
@@ -36,7 +31,7 @@ def change_model(context: "JobContext") -> dict[str, Any]:
         def run(work: Work) -> None:
             while True:
                 try:
-                    parts.check_disk()
+                    parts.disk.check()
                     return context.infer(work)
                 except StorageFullError:
                     logger.warning("job %s waits for space on the disk", context.id)
@@ -68,7 +63,7 @@ def change_model(context: "JobContext") -> dict[str, Any]:
     return told | {"generation": generation.id, "model": model.name, "state": generation.state}
 
 
-def generation_of(parts: "Parts", model: GalleryModel) -> Generation:
+def generation_of(parts: Parts, model: GalleryModel) -> Generation:
     """That of a model, which has one."""
     (generation,) = (
         one.generation

@@ -13,7 +13,7 @@ from service.generations.schemas import ModelList, ModelRecord, ReindexQuery
 from service.http.auth import authorize, route_scope
 from service.http.bodies import refuse_unknown_parameters
 from service.http.errors import RequestError
-from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
 from service.running.dependencies import PartsOf
@@ -59,17 +59,19 @@ async def reindex_with(
     if query.min_map_ratio is not None and query.activate == "manual":
         raise RequestError("validation_failed", "/query: min_map_ratio goes with activate=auto.")
 
-    async def accept_reindex(asked: Asked | None) -> Answer:
+    async def accept_reindex(keyed: KeyedRequest | None) -> JsonAnswer:
         known = await anyio.to_thread.run_sync(parts.detectors.find, name)
         activate = query.activate == "auto"
         ratio = query.min_map_ratio
         if ratio is not None:
             await anyio.to_thread.run_sync(_check_labels, parts)
         return await _change_model(
-            request, parts, asked, known.of_gallery, activate=activate, min_map_ratio=ratio
+            request, parts, keyed, known.of_gallery, activate=activate, min_map_ratio=ratio
         )
 
-    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_reindex)
+    return await parts.idempotency.answer_once(
+        request, lambda: fingerprint_of(request, []), accept_reindex
+    )
 
 
 @router.post(
@@ -83,11 +85,13 @@ async def activate_generation(generation_id: str, request: Request, parts: Parts
     """Also the way back to a model before. A job indexes the images that it lacks, then it answers,
     in one step. Its answers are, bit for bit, what they were."""
 
-    async def accept_activation(asked: Asked | None) -> Answer:
+    async def accept_activation(keyed: KeyedRequest | None) -> JsonAnswer:
         found = await anyio.to_thread.run_sync(parts.gallery.generation, generation_id)
-        return await _change_model(request, parts, asked, found.model, activate=True)
+        return await _change_model(request, parts, keyed, found.model, activate=True)
 
-    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_activation)
+    return await parts.idempotency.answer_once(
+        request, lambda: fingerprint_of(request, []), accept_activation
+    )
 
 
 @router.delete(
@@ -106,14 +110,14 @@ def delete_generation(generation_id: str, parts: PartsOf) -> None:
 async def _change_model(
     request: Request,
     parts: Parts,
-    asked: Asked | None,
+    keyed: KeyedRequest | None,
     model: GalleryModel,
     *,
     activate: bool,
     min_map_ratio: float | None = None,
-) -> Answer:
+) -> JsonAnswer:
     def check() -> None:
-        parts.check_disk()
+        parts.disk.check()
         if model.fingerprint == parts.gallery.model.fingerprint:
             raise GenerationActiveError(f"{model.name} answers already")
         if _unfinished(parts):
@@ -121,7 +125,7 @@ async def _change_model(
 
     await anyio.to_thread.run_sync(check)
     arguments = {"model": asdict(model), "activate": activate, "min_map_ratio": min_map_ratio}
-    return await accept(request, parts, asked, "reindex", arguments)
+    return await accept(request, parts, keyed, "reindex", arguments)
 
 
 def _check_labels(parts: Parts) -> None:

@@ -19,6 +19,8 @@ from pydantic import (
     field_validator,
 )
 
+from indexer.gallery.gallery import View
+
 MAX_TAGS = 32
 LEAST_RATE = 1e-9  # no labels support a smaller one
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -78,3 +80,13 @@ class ModelOfIndex(Schema):
     generation: str
     model: str
     model_sha256: str
+
+
+def index_of(view: View) -> dict[str, str]:
+    """A generation, as responses name it."""
+    model = view.generation.model
+    return {
+        "generation": view.generation.id,
+        "model": model.name,
+        "model_sha256": model.fingerprint,
+    }

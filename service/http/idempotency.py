@@ -7,21 +7,18 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from indexer.database.replies import Reply
+from indexer.database.replies import Reply, ReplyStore
 from indexer.errors import StorageFullError
 from models.errors import PersonSearchError
 from service.http.auth import key_name
-from service.http.edge import logger
+from service.http.edge import logger, request_id
 from service.http.errors import PROBLEMS, RequestError, problem, problem_response
-
-if TYPE_CHECKING:
-    from service.running.parts import Parts
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -37,19 +34,19 @@ KEY_PARAMETER = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class JsonAnswer:
     """What a route answers: JSON.
 
     Attributes:
-        keep: whether a repeated request is to get it again; not when trying again may help.
-        kept: whether it is on disk already, together with what it tells of.
+        replay: whether the same request gets this answer again; not when trying again may help.
+        stored: whether it is on disk already, written together with what it tells of.
     """
 
     status: int
     content: Any
     headers: Mapping[str, str] = field(default_factory=dict)
-    keep: bool = True
-    kept: bool = False
+    replay: bool = True
+    stored: bool = False
 
     def response(self) -> JSONResponse:
         """As HTTP says it."""
@@ -57,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class KeyedRequest:
     """A request with an Idempotency-Key."""
 
     key_name: str
@@ -66,11 +63,11 @@ class Asked:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What tells it from others that run meanwhile."""
+        """What tells it from other requests that run at the same time."""
         return self.key_name, self.key
 
     def reply(self, response: Response) -> Reply:
-        """An answer to it, to be kept."""
+        """An answer to it, to be stored."""
         headers = {
             name: value for name, value in response.headers.items() if name != "content-length"
         }
@@ -84,37 +81,115 @@ class Asked:
         )
 
 
-async def answer_once(
-    request: Request,
-    parts: "Parts",
-    fingerprint: Callable[[], str],
-    work: Callable[[Asked | None], Awaitable[Answer]],
-) -> Response:
-    """Do a request's work, or answer as the first time when the same was asked before.
+class Idempotency:
+    """Does a request with an Idempotency-Key once, whichever service of the gallery it reaches."""
 
-    Problems that trying again may help with are not kept, nor is an answer that cannot be stored
-    for want of space.
+    def __init__(self, replies: ReplyStore) -> None:
+        self._replies = replies
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, str], KeyedRequest] = {}
 
-    Args:
-        fingerprint: of what was sent; called on another thread.
-        work: gets None when the caller named no key.
+    async def answer_once(
+        self,
+        request: Request,
+        fingerprint: Callable[[], str],
+        work: Callable[[KeyedRequest | None], Awaitable[JsonAnswer]],
+    ) -> Response:
+        """Do a request's work, or give the first answer again when the same was sent before.
 
-    Raises:
-        RequestError: validation_failed, idempotency_key_reused, idempotency_in_progress.
-        Whatever the work raises.
-    """
-    key = idempotency_key(request)
-    if key is None:
-        return (await work(None)).response()
-    asked = Asked(key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint))
-    with parts.requests.one_at_a_time(asked):
+        Problems that trying again may help with are not stored, nor is an answer for which the disk
+        has no space.
+
+        Args:
+            fingerprint: of what was sent; called on another thread.
+            work: gets None when the caller sent no key.
+
+        Raises:
+            RequestError: validation_failed, idempotency_key_reused, idempotency_in_progress.
+            Whatever the work raises.
+        """
+        key = idempotency_key(request)
+        if key is None:
+            return (await work(None)).response()
+        keyed = KeyedRequest(
+            key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint)
+        )
+        with self._one_at_a_time(keyed):
+            try:
+                if not await anyio.to_thread.run_sync(self._replies.claim, *keyed.name):
+                    raise _in_progress()
+                return await self._answer(request, keyed, work)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._replies.unclaim, *keyed.name)
+
+    @contextmanager
+    def _one_at_a_time(self, keyed: KeyedRequest) -> Iterator[None]:
+        """A context in which this service answers no other request with the same key.
+
+        Raises:
+            RequestError: idempotency_in_progress or idempotency_key_reused, when one is answered.
+        """
+        with self._lock:
+            running = self._running.setdefault(keyed.name, keyed)
+        if running.fingerprint != keyed.fingerprint:
+            raise _reused()
+        if running is not keyed:
+            raise _in_progress()
         try:
-            if not await anyio.to_thread.run_sync(parts.gallery.replies.claim, *asked.name):
-                raise _in_progress()
-            return await _answer(request, parts, asked, work)
+            yield
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(parts.gallery.replies.unclaim, *asked.name)
+            with self._lock:
+                del self._running[keyed.name]
+
+    async def _answer(
+        self,
+        request: Request,
+        keyed: KeyedRequest,
+        work: Callable[[KeyedRequest | None], Awaitable[JsonAnswer]],
+    ) -> Response:
+        before = await self._stored(keyed)
+        if before is not None:
+            return before
+        try:
+            answer = await work(keyed)
+        except PersonSearchError as error:
+            if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
+                before = await self._store(keyed, _problem_response(error, request))
+                if before is not None:
+                    return before
+            raise
+        response = answer.response()
+        if answer.replay and not answer.stored:
+            return await self._store(keyed, response) or response
+        return response
+
+    async def _stored(self, keyed: KeyedRequest) -> Response | None:
+        """The answer that was given before; None when there is none.
+
+        Raises:
+            RequestError: idempotency_key_reused.
+        """
+        before = await anyio.to_thread.run_sync(self._replies.find, *keyed.name)
+        if before is None:
+            return None
+        if before.fingerprint != keyed.fingerprint:
+            raise _reused()
+        return Response(before.body, before.status, {**before.headers, **REPLAYED})
+
+    async def _store(self, keyed: KeyedRequest, response: Response) -> Response | None:
+        """Store an answer, unless there is one already: that one is returned, and stands.
+
+        There is one when the first client left, its work was done nevertheless, and it asked again
+        before the work ended.
+        """
+        before = await self._stored(keyed)
+        if before is None:
+            try:
+                await anyio.to_thread.run_sync(self._replies.keep, keyed.reply(response))
+            except StorageFullError:
+                logger.warning("no space to store the answer to an Idempotency-Key")
+        return before
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -152,86 +227,8 @@ def digest_of(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-class RunningRequests:
-    """Which requests with an Idempotency-Key are being answered. Any thread may call this."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[tuple[str, str], Asked] = {}
-
-    @contextmanager
-    def one_at_a_time(self, asked: Asked) -> Iterator[None]:
-        """A context in which no other request with the same key is answered.
-
-        Raises:
-            RequestError: idempotency_in_progress or idempotency_key_reused, when one is.
-        """
-        with self._lock:
-            running = self._running.setdefault(asked.name, asked)
-        if running.fingerprint != asked.fingerprint:
-            raise _reused()
-        if running is not asked:
-            raise _in_progress()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._running[asked.name]
-
-
-async def _answer(
-    request: Request,
-    parts: "Parts",
-    asked: Asked,
-    work: Callable[[Asked | None], Awaitable[Answer]],
-) -> Response:
-    before = await _before(parts, asked)
-    if before is not None:
-        return before
-    try:
-        answer = await work(asked)
-    except PersonSearchError as error:
-        if not PROBLEMS[error.code].retryable and PROBLEMS[error.code].status < 500:
-            before = await _keep(parts, asked, _problem_response(error, request))
-            if before is not None:
-                return before
-        raise
-    response = answer.response()
-    if answer.keep and not answer.kept:
-        return await _keep(parts, asked, response) or response
-    return response
-
-
-async def _before(parts: "Parts", asked: Asked) -> Response | None:
-    """The answer that was given before; None when there is none.
-
-    Raises:
-        RequestError: idempotency_key_reused.
-    """
-    before = await anyio.to_thread.run_sync(parts.gallery.replies.find, asked.key_name, asked.key)
-    if before is None:
-        return None
-    if before.fingerprint != asked.fingerprint:
-        raise _reused()
-    return Response(before.body, before.status, {**before.headers, **REPLAYED})
-
-
-async def _keep(parts: "Parts", asked: Asked, response: Response) -> Response | None:
-    """Keep an answer, unless there is one already: that is given back, and stands.
-
-    So it is when the first client left, its work was done nevertheless, and it asked again before.
-    """
-    before = await _before(parts, asked)
-    if before is None:
-        try:
-            await anyio.to_thread.run_sync(parts.gallery.replies.keep, asked.reply(response))
-        except StorageFullError:
-            logger.warning("no space to keep the answer under an Idempotency-Key")
-    return before
-
-
 def _problem_response(error: PersonSearchError, request: Request) -> Response:
-    content = problem(error, instance=request.url.path, request_id=request.state.request_id)
+    content = problem(error, instance=request.url.path, request_id=request_id(request))
     return problem_response(content, error.headers if isinstance(error, RequestError) else {})
 
 

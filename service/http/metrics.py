@@ -60,6 +60,11 @@ class Metrics:
         self.requests.labels(known, name, str(status)).inc()
         self.seconds.labels(name).observe(seconds)
 
+    def observe_work(self, lane: str, *, queue_ms: float, run_ms: float) -> None:
+        """Count one piece of work that the model has done."""
+        self.queue_seconds.labels(lane).observe(queue_ms / 1e3)
+        self.work_seconds.labels(lane).observe(run_ms / 1e3)
+
     def watch(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
         """Read these gauges (name to help and value) whenever metrics are asked for."""
         self.registry.register(_Gauges(gauges))

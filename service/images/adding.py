@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -24,11 +24,11 @@ from service.http.bodies import (
 )
 from service.http.edge import logger, request_id
 from service.http.errors import PROBLEMS, AllItemsFailedError, DeadlineError, RequestError, problem
+from service.http.fields import ModelOfIndex, index_of
 from service.http.idempotency import (
     KEY_PARAMETER,
-    Answer,
-    Asked,
-    answer_once,
+    JsonAnswer,
+    KeyedRequest,
     digest_of,
     fingerprint_of,
 )
@@ -94,14 +94,16 @@ async def add_images(
     ) as form:
         metadata = await anyio.to_thread.run_sync(partial(_metadata, form, parts))
 
-        async def add(asked: Asked | None) -> Answer:
-            parts.check_disk()
+        async def add(keyed: KeyedRequest | None) -> JsonAnswer:
+            parts.disk.check()
             if not query.wait:
-                return await _add_later(request, form, metadata, query.on_duplicate, parts, asked)
-            adding = _add_all(request, form, metadata, query.on_duplicate, parts, ends_at, asked)
+                return await _add_later(request, form, metadata, query.on_duplicate, parts, keyed)
+            adding = _add_all(request, form, metadata, query.on_duplicate, parts, ends_at, keyed)
             return _added(await while_connected(request, adding), request)
 
-        return await answer_once(request, parts, partial(_fingerprint, request, form), add)
+        return await parts.idempotency.answer_once(
+            request, partial(_fingerprint, request, form), add
+        )
 
 
 def _fingerprint(request: Request, form: Form) -> str:
@@ -117,14 +119,14 @@ async def _add_later(
     metadata: Sequence[ImageMetadata],
     on_duplicate: str,
     parts: Parts,
-    asked: Asked | None,
-) -> Answer:
+    keyed: KeyedRequest | None,
+) -> JsonAnswer:
     arguments = {
         "metadata": [about.model_dump(mode="json") for about in metadata],
         "on_duplicate": on_duplicate,
     }
     files = {spooled_name(number): upload.file for number, upload in enumerate(form.images)}
-    return await accept(request, parts, asked, "ingest", arguments, files=files)
+    return await accept(request, parts, keyed, "ingest", arguments, files=files)
 
 
 async def _add_all(
@@ -134,15 +136,15 @@ async def _add_all(
     on_duplicate: str,
     parts: Parts,
     ends_at: float,
-    asked: Asked | None,
+    keyed: KeyedRequest | None,
 ) -> list[AddedImage | PersonSearchError]:
     # The answer to several files is kept once all have been dealt with.
-    asked = asked if len(form.images) == 1 else None
+    keyed = keyed if len(form.images) == 1 else None
     results: list[AddedImage | PersonSearchError] = []
     for upload, about in zip(form.images, metadata, strict=True):
         try:
             remaining_s = ends_at - time.monotonic()
-            adding = _add_one(upload, about, on_duplicate, parts, remaining_s, asked)
+            adding = _add_one(upload, about, on_duplicate, parts, remaining_s, keyed)
             results.append(await adding)
         except PersonSearchError as error:
             results.append(error)
@@ -154,7 +156,7 @@ async def _add_all(
     return results
 
 
-def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) -> Answer:
+def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) -> JsonAnswer:
     """What is answered when all files have been dealt with.
 
     Raises:
@@ -168,7 +170,7 @@ def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) 
         added = cast(AddedImage, results[0])
         if added.status == "created":
             return _created(added)
-        return Answer(200, added.model_dump(mode="json", exclude_unset=True))
+        return JsonAnswer(200, added.model_dump(mode="json", exclude_unset=True))
     entries = [_entry(result, request) for result in results]
     if len(errors) == len(results):
         raise AllItemsFailedError(
@@ -176,13 +178,13 @@ def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) 
             [entry.model_dump(mode="json") for entry in entries],
         )
     content = AddedImages(results=entries).model_dump(mode="json", exclude_unset=True)
-    return Answer(200, content, keep=not any(retryable))
+    return JsonAnswer(200, content, replay=not any(retryable))
 
 
-def _created(added: AddedImage) -> Answer:
+def _created(added: AddedImage) -> JsonAnswer:
     """What is answered to one new file; it is kept together with the image."""
     content = added.model_dump(mode="json", exclude_unset=True)
-    return Answer(201, content, {"Location": f"/gallery/images/{added.id}"}, kept=True)
+    return JsonAnswer(201, content, {"Location": f"/gallery/images/{added.id}"}, stored=True)
 
 
 async def _add_one(
@@ -191,12 +193,12 @@ async def _add_one(
     on_duplicate: str,
     parts: Parts,
     remaining_s: float,
-    asked: Asked | None,
+    keyed: KeyedRequest | None,
 ) -> AddedImage:
     """Add a file.
 
     Args:
-        asked: the answer to a new image is kept under this key, in the image's transaction.
+        keyed: the answer to a new image is kept under this key, in the image's transaction.
     """
     limit = parts.settings.image_max_bytes
     if (upload.size or 0) > limit:
@@ -217,17 +219,17 @@ async def _add_one(
             return AddedImage(
                 **image_record(scene),
                 status=status,
-                index=cast(Any, parts.index),
+                index=ModelOfIndex(**index_of(parts.gallery.view())),
                 timings_ms=detector.timings((started_at - queued_at) * 1e3, run_ms),
             )
 
         def reply(scene: StoredScene) -> Reply:
-            assert asked is not None
+            assert keyed is not None
             created.append(record(scene, "created"))
-            return asked.reply(_created(created[-1]).response())
+            return keyed.reply(_created(created[-1]).response())
 
         content = upload.file.read()
-        added = add_image(parts, content, about, detector, reply=None if asked is None else reply)
+        added = add_image(parts, content, about, detector, reply=None if keyed is None else reply)
         if added.created and created:
             return created[-1]
         return record(added.scene, "created" if added.created else "duplicate")

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Response
 from indexer.records import StoredDetection
 from service.http.auth import authorize, route_scope
 from service.http.bodies import refuse_unknown_parameters
+from service.http.fields import index_of
 from service.http.openapi import FILE
 from service.images.pictures import crop_jpeg, picture
 from service.images.schemas import DetectionRecord, Embedding, ImageDetection
 from service.running.dependencies import PartsOf
-from service.running.parts import index_of
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 

@@ -113,7 +113,7 @@ async def patch_image(
     if_match = request.headers.get("if-match")
 
     def patch() -> StoredScene:
-        with parts.patching, parts.gallery.changing():
+        with parts.gallery.changing():
             stored = parts.gallery.get(image_id)
             if if_match is not None and not _matches(if_match, etag(stored)):
                 raise RequestError("precondition_failed", "The image was changed meanwhile.")

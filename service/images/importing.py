@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.http.auth import authorize, route_scope
 from service.http.bodies import deadline_of, read_body, refuse_unknown_parameters
 from service.http.errors import RequestError
-from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import body, json_body
 from service.images.jobs import MANIFEST, imports_off, manifest_lines
 from service.jobs.accepting import accept
@@ -44,12 +44,12 @@ async def import_images(request: Request, parts: PartsOf) -> Response:
     if not total:
         raise RequestError("validation_failed", "The manifest names no file.")
 
-    async def accept_import(asked: Asked | None) -> Answer:
-        parts.check_disk()
+    async def accept_import(keyed: KeyedRequest | None) -> JsonAnswer:
+        parts.disk.check()
         files = {MANIFEST: io.BytesIO(manifest)}
-        return await accept(request, parts, asked, "import", {"total": total}, files=files)
+        return await accept(request, parts, keyed, "import", {"total": total}, files=files)
 
     def fingerprint() -> str:
         return fingerprint_of(request, [("manifest", sha256(manifest).digest())])
 
-    return await answer_once(request, parts, fingerprint, accept_import)
+    return await parts.idempotency.answer_once(request, fingerprint, accept_import)

@@ -35,7 +35,7 @@ class Item:
     read: Callable[[], bytes]
 
 
-def add_uploads(context: JobContext) -> dict[str, Any]:
+def add_uploads(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Add files that a request left in the spool.
 
     Arguments: `metadata`, one ImageMetadata per file, and `on_duplicate`. Result: how many were
@@ -50,16 +50,16 @@ def add_uploads(context: JobContext) -> dict[str, Any]:
             yield Item(str(number), ImageMetadata.model_validate(about), partial(_spooled, path))
 
     refuse = context.arguments["on_duplicate"] == "error"
-    return _add_all(context, items(), len(metadata), refuse_duplicates=refuse, list_ids=True)
+    return _add_all(parts, context, items(), len(metadata), refuse_duplicates=refuse, list_ids=True)
 
 
-def add_from_directory(context: JobContext) -> dict[str, Any]:
+def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Add the files that a manifest in the spool names.
 
     Arguments: `total`, the lines of the manifest. Result: how many were `created`, `duplicates`
     and `failed`.
     """
-    settings = context.parts.settings
+    settings = parts.settings
     if settings.import_dir is None:
         raise imports_off()
     root: Path = settings.import_dir
@@ -79,7 +79,7 @@ def add_from_directory(context: JobContext) -> dict[str, Any]:
     manifest = _spooled(context.folder / MANIFEST)
     lines = islice(manifest_lines(manifest), context.done, None)
     items = (item(number, line) for number, line in lines)
-    return _add_all(context, items, context.arguments["total"])
+    return _add_all(parts, context, items, context.arguments["total"])
 
 
 def manifest_lines(manifest: bytes) -> Iterator[tuple[int, bytes]]:
@@ -124,6 +124,7 @@ def add_image(
 
 
 def _add_all(
+    parts: Parts,
     context: JobContext,
     items: Iterable[Item],
     total: int,
@@ -140,7 +141,7 @@ def _add_all(
         image_id: str | None = None
         failure: PersonSearchError | None = None
         try:
-            added = _add(context, item)
+            added = _add(parts, context, item)
             image_id = added.scene.id
             if added.created or _added_before_a_crash(context, added, done):
                 result["created"] += 1
@@ -167,17 +168,16 @@ def _add_all(
     return result
 
 
-def _add(context: JobContext, item: Item) -> AddResult:
+def _add(parts: Parts, context: JobContext, item: Item) -> AddResult:
     """One file, as POST /gallery/images adds it. While the disk is full, this waits."""
-    parts, about = context.parts, item.about
-    content = item.read()
+    about, content = item.about, item.read()
 
     def add() -> AddResult:
         return add_image(parts, content, about, parts.detector)
 
     while True:
         try:
-            parts.check_disk()
+            parts.disk.check()
             return context.infer(add)
         except StorageFullError:
             logger.warning("job %s waits for space on the disk", context.id)

@@ -8,47 +8,46 @@ from fastapi import Request
 
 from indexer.ids import new_id
 from service.http.auth import key_name
-from service.http.idempotency import Answer, Asked
+from service.http.idempotency import JsonAnswer, KeyedRequest
 from service.jobs.schemas import AcceptedJob
-from service.running.jobs import submit
 from service.running.parts import Parts
 
 
 async def accept(
     request: Request,
     parts: Parts,
-    asked: Asked | None,
+    keyed: KeyedRequest | None,
     kind: str,
     arguments: Mapping[str, Any],
     *,
     files: Mapping[str, BinaryIO] | None = None,
     more: Mapping[str, str] | None = None,
-) -> Answer:
+) -> JsonAnswer:
     """Queue a job for a request.
 
     Args:
-        asked: the answer is kept under this Idempotency-Key, in the transaction of the job.
+        keyed: the answer is stored under its Idempotency-Key, in the transaction of the job.
         arguments: JSON.
         files: by name, spooled for the job.
-        more: what the answer says besides.
+        more: further fields of the answer.
 
     Raises:
         TooManyJobsError, StorageFullError, GalleryError: there is no job.
     """
     job_id = new_id("job_")
-    answer = Answer(
+    answer = JsonAnswer(
         202,
         AcceptedJob(job_id=job_id, state="queued").model_dump(mode="json") | dict(more or {}),
         {"Location": f"/jobs/{job_id}"},
-        kept=True,
+        stored=True,
     )
-    reply = None if asked is None else asked.reply(answer.response())
+    reply = None if keyed is None else keyed.reply(answer.response())
     key = key_name(request)
 
-    def keep() -> None:
+    def submit() -> None:
         if files is not None:
-            parts.jobs.spool.keep(job_id, files)
-        submit(parts, kind, arguments, key=key, id=job_id, reply=reply)
+            parts.jobs.spool.store(job_id, files)
+        parts.jobs.submit(kind, arguments, key=key, id=job_id, reply=reply)
 
-    await anyio.to_thread.run_sync(keep)
+    await anyio.to_thread.run_sync(submit)
     return answer

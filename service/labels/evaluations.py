@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from indexer.errors import DetectionNotFoundError, SceneNotFoundError
 from indexer.evaluation.evaluation import Question, evaluate, questions_of_labels
-from indexer.gallery.gallery import View
+from indexer.gallery.gallery import Gallery, View
 from indexer.records import Crowd
 from models.errors import BoxError
 from service.http.errors import RequestError
-from service.http.fields import Box
+from service.http.fields import Box, index_of
 from service.labels.schemas import (
     EvaluationProtocol,
     EvaluationRequest,
@@ -21,14 +21,14 @@ from service.labels.schemas import (
     evaluation_fields,
 )
 from service.running.jobs import JobContext
-from service.running.parts import index_of
+from service.running.parts import Parts
 from service.search.schemas import Query, SearchRequest
 
 MOST_PEOPLE = 250_000
 """So many detections are searched at most: with 256 numbers each, about half a GiB of memory."""
 
 
-def evaluate_gallery(context: JobContext) -> dict[str, Any]:
+def evaluate_gallery(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Measure how well people are found again; it changes nothing, and may be run again.
 
     Arguments: those of an EvaluationRequest. Result: an EvaluationResult.
@@ -40,14 +40,13 @@ def evaluate_gallery(context: JobContext) -> dict[str, Any]:
     """
     request = EvaluationRequest.model_validate(context.arguments)
     if request.protocol is not None:
-        result = _by_protocol(context, request.protocol)
+        result = _by_protocol(parts, context, request.protocol)
     else:
-        result = _by_labels(context, left_out=request.unlabelled == "left_out")
+        result = _by_labels(parts.gallery, context, left_out=request.unlabelled == "left_out")
     return result.model_dump(mode="json")
 
 
-def _by_labels(context: JobContext, *, left_out: bool) -> EvaluationResult:
-    gallery = context.parts.gallery
+def _by_labels(gallery: Gallery, context: JobContext, *, left_out: bool) -> EvaluationResult:
     view = gallery.view()
     if left_out:
         crowd = gallery.labelled(view=view)
@@ -67,8 +66,10 @@ def _by_labels(context: JobContext, *, left_out: bool) -> EvaluationResult:
     )
 
 
-def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> EvaluationResult:
-    gallery = context.parts.gallery
+def _by_protocol(
+    parts: Parts, context: JobContext, protocol: EvaluationProtocol
+) -> EvaluationResult:
+    gallery = parts.gallery
     view = gallery.view()
     shown = [
         query.image_id or gallery.detection(query.detection_id or "", view=view).scene_id
@@ -86,7 +87,7 @@ def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> Evaluatio
         if query.box is not None:  # what is stored needs no model, and takes no time
             context.progress(number, total)
         scene = _place(place_of, scene_id)
-        box, embedding = _person(context, view, crowd, scene, query)
+        box, embedding = _person(parts, context, view, crowd, scene, query)
         pointer = f"/protocol/queries/{number}"
         holds = _holds(query, place_of, {*searched.tolist()} - {scene}, pointer)
         questions.append(Question(scene, box, embedding, query.person or f"\0{number}", holds))
@@ -110,7 +111,7 @@ def _by_protocol(context: JobContext, protocol: EvaluationProtocol) -> Evaluatio
 
 
 def _person(
-    context: JobContext, view: View, crowd: Crowd, scene: int, query: ProtocolQuery
+    parts: Parts, context: JobContext, view: View, crowd: Crowd, scene: int, query: ProtocolQuery
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Box [4] and embedding [D] of a query's person."""
     if query.detection_id is not None:
@@ -119,7 +120,7 @@ def _person(
         place = crowd.ids[scene].index(query.detection_id)
         return crowd.people[scene].boxes[place], crowd.people[scene].embeddings[place]
     asked = SearchRequest(queries=[Query(image_id=query.image_id, box=query.box)])
-    (person,) = context.infer(lambda: context.parts.search.describe(asked, [], {}))
+    (person,) = context.infer(lambda: parts.search.describe(asked, [], {}))
     if person.view.generation != view.generation:
         raise RequestError("generation_gone", "Another model answers since the evaluation began.")
     assert query.box is not None

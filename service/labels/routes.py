@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
 from service.http.bodies import read_json, refuse_unknown_parameters
-from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import body, json_body
 from service.images.schemas import DetectionRecord, ImageDetection
 from service.jobs.accepting import accept
@@ -39,7 +39,7 @@ async def put_label(detection_id: str, request: Request, parts: PartsOf) -> Dete
     """Say who it is, instead of what was said before. Evaluations and calibrations use labels;
     rankings never do."""
     wanted = await read_json(request, Label, deadline_s=parts.settings.ingest_deadline_s)
-    parts.check_disk()
+    parts.disk.check()
     found = await anyio.to_thread.run_sync(parts.gallery.label, detection_id, wanted.label)
     return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
 
@@ -73,14 +73,14 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
     )
     sent = wanted.model_dump_json().encode()
 
-    async def accept_evaluation(asked: Asked | None) -> Answer:
-        parts.check_disk()
-        return await accept(request, parts, asked, "evaluate", wanted.model_dump(mode="json"))
+    async def accept_evaluation(keyed: KeyedRequest | None) -> JsonAnswer:
+        parts.disk.check()
+        return await accept(request, parts, keyed, "evaluate", wanted.model_dump(mode="json"))
 
     def fingerprint() -> str:
         return fingerprint_of(request, [("request", sha256(sent).digest())])
 
-    return await answer_once(request, parts, fingerprint, accept_evaluation)
+    return await parts.idempotency.answer_once(request, fingerprint, accept_evaluation)
 
 
 @router.post(
@@ -98,7 +98,7 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Cal
     wanted = await read_json(
         request, CalibrationRequest, deadline_s=parts.settings.ingest_deadline_s
     )
-    parts.check_disk()
+    parts.disk.check()
     made = await anyio.to_thread.run_sync(parts.gallery.calibrate, wanted.targets)
     response.headers["Location"] = f"/calibrations/{made.id}"
     return calibration_record(made, in_use=True)

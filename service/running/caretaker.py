@@ -1,4 +1,4 @@
-"""What a gallery needs now and then, without anybody asking: a thread of its own."""
+"""Upkeep that nobody asks for, on a thread of its own: retention, erasures, compaction."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ LOOK_S = 60.0  # between two looks at whether an erasure is to be finished, or s
 SWEEP_S = 3600.0  # between two looks at what is too old
 
 
-class Keeper:
-    """Deletes what is too old, finishes erasures, compacts.
+class Caretaker:
+    """Deletes images past their retention, finishes erasures, compacts.
 
     Attributes:
-        swept_at: when was last looked for what is too old; None before the first time.
-        expired: how many images were deleted for their age since the start.
+        swept_at: when old images were last looked for; None before the first time.
+        expired: images deleted for their age since the start.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Keeper:
         retention: Mapping[str, int],
         audit_days: int,
     ) -> None:
-        """Start with start.
+        """Call `start()` to begin.
 
         Args:
-            retention: days that images are kept, by camera; "*" is every other one.
-            audit_days: that entries of the audit trail are kept; 0 is for ever.
+            retention: days that images stay, by camera; "*" is every other one.
+            audit_days: days that entries of the audit trail stay; 0 is for ever.
         """
         self.swept_at: datetime | None = None
         self.expired = 0
@@ -47,19 +47,19 @@ class Keeper:
         self._retention = retention
         self._audit_days = audit_days
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
     def start(self) -> None:
-        """Begin, now and then again and again."""
+        """Begin: once at once, then again and again."""
         self._thread.start()
 
     def close(self, wait_s: float) -> None:
-        """Begin nothing more, and wait for what runs, at most so long."""
+        """Begin nothing more, and wait at most so long for what runs."""
         self._stopping.set()
         self._thread.join(wait_s)
 
     def state(self) -> dict[str, Any]:
-        """For /health; without names of cameras, for that is open to everybody."""
+        """For /health, which is open to everybody: without names of cameras."""
         return {
             "on": bool(self._retention),
             "swept_at": None if self.swept_at is None else utc_text(self.swept_at),
@@ -67,7 +67,7 @@ class Keeper:
         }
 
     def sweep(self) -> None:
-        """Delete what is too old."""
+        """Delete images and audit entries that are too old."""
         at = now()
         if self._retention:
             removed = self._gallery.expire(self._retention, at, stop=self._stopping.is_set)
@@ -81,7 +81,7 @@ class Keeper:
         self.swept_at = at
 
     def look(self) -> None:
-        """Finish what is to be finished, and compact what is worth it."""
+        """Finish erasures, end abandoned generations, compact where it is worth it."""
         self._gallery.finish_erasures()
         building = self._gallery.building()
         unfinished = self._gallery.jobs.page(

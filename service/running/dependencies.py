@@ -24,6 +24,5 @@ async def run_in_lane(
 ) -> Done[T]:
     """Wait for work on the inference thread, and measure it."""
     done = await parts.worker.run(lane, work, deadline_s=deadline_s)
-    parts.metrics.queue_seconds.labels(lane).observe(done.queue_ms / 1e3)
-    parts.metrics.work_seconds.labels(lane).observe(done.run_ms / 1e3)
+    parts.metrics.observe_work(lane, queue_ms=done.queue_ms, run_ms=done.run_ms)
     return done

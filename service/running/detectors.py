@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from indexer.records import GalleryModel
 from models.detector import SHIPPED_MODELS, Detector, OnnxDetector
 from models.errors import ModelFileError
 from models.model_card import CARD_NAME, ModelCard, load_card
 from service.http.edge import logger
 from service.http.errors import RequestError
+
+WARM_UP_SIZES = ((480, 640), (640, 480))
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,14 @@ class TimedDetector:
         infer = (self._times[-1] - self._times[0]) * 1e3 if self._times else 0.0
         parts = {"queue": queue_ms, "infer": infer, "decode_and_store": run_ms - infer}
         return {name: round(value, 1) for name, value in parts.items()}
+
+
+def warm_up(detector: Detector) -> None:
+    """Run every graph once, so that the first request does not pay for it."""
+    for height, width in WARM_UP_SIZES:
+        picture = np.full((height, width, 3), 127, np.uint8)
+        detector.detect([picture])
+    detector.embed_crop(picture)
 
 
 def _known(directory: Path) -> KnownModel:

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from indexer.database.audit import acting_as
 from indexer.database.jobs import LEASE_S, MAX_ERRORS, JobError, JobRecord, JobStore
@@ -23,11 +24,9 @@ from indexer.ids import new_id
 from models.errors import PersonSearchError
 from service.http.edge import logger
 from service.http.errors import OverloadedError, RequestError, ShuttingDownError, problem
+from service.http.metrics import Metrics
 from service.running.spool import Spool
-from service.running.worker import Lane
-
-if TYPE_CHECKING:
-    from service.running.parts import Parts
+from service.running.worker import Lane, Worker
 
 MAX_DEATHS = 5
 CHECK_S = 0.25  # how often what waits looks whether it is to stop
@@ -54,7 +53,6 @@ class JobContext:
     """What running work sees of its job.
 
     Attributes:
-        parts: of the running service.
         id: job_ and a ULID.
         arguments: JSON, as given to submit.
         done, failed: how far attempts before this one came; 0 in the first.
@@ -64,19 +62,28 @@ class JobContext:
     """
 
     def __init__(
-        self, parts: "Parts", record: JobRecord, *, lease: str, stopping: threading.Event
+        self,
+        record: JobRecord,
+        *,
+        folder: Path,
+        lease: str,
+        stopping: threading.Event,
+        store: JobStore,
+        worker: Worker,
+        metrics: Metrics,
     ) -> None:
-        self.parts = parts
         self.id = record.id
         self.arguments = record.arguments
         self.done = record.done
         self.failed = record.failed
         self.result = record.result or {}
         self.record = record
-        self.folder = parts.jobs.spool.folder(record.id)
+        self.folder = folder
         self._lease = lease
         self._stopping = stopping
-        self._store = parts.gallery.jobs
+        self._store = store
+        self._worker = worker
+        self._metrics = metrics
         self._errors: list[JobError] = []
         self._listed = 0
 
@@ -150,10 +157,9 @@ class JobContext:
             JobStoppedError: the work was not started.
             Whatever the work raises.
         """
-        worker, metrics = self.parts.worker, self.parts.metrics
         while True:
             try:
-                future = worker.submit(Lane.INGEST, work)
+                future = self._worker.submit(Lane.INGEST, work)
             except OverloadedError:
                 self.pause(CHECK_S)
             except ShuttingDownError:
@@ -165,14 +171,13 @@ class JobContext:
                 self.check()
             except JobStoppedError:
                 if future.cancel():
-                    worker.drop_cancelled(Lane.INGEST)
+                    self._worker.drop_cancelled(Lane.INGEST)
                     raise
         try:
             done = future.result()
         except ShuttingDownError:
             raise JobStoppedError(cancelled=False) from None
-        metrics.queue_seconds.labels(Lane.INGEST).observe(done.queue_ms / 1e3)
-        metrics.work_seconds.labels(Lane.INGEST).observe(done.run_ms / 1e3)
+        self._metrics.observe_work(Lane.INGEST, queue_ms=done.queue_ms, run_ms=done.run_ms)
         return done.value
 
     def problem(self, error: PersonSearchError) -> dict[str, Any]:
@@ -209,22 +214,26 @@ class JobRunner:
         store: JobStore,
         replies: ReplyStore,
         spool: Spool,
-        kinds: Mapping[str, JobKind],
+        worker: Worker,
+        metrics: Metrics,
         *,
         most_waiting: int,
         drain_s: float,
         shared: bool = False,
     ) -> None:
-        """Start with start.
+        """Call `start()` to begin.
 
         Args:
+            worker: runs what needs the model.
             shared: other services run jobs of the same gallery, with the same spool.
         """
         self.spool = spool
         self.streams = 0
         self._store = store
         self._replies = replies
-        self._kinds = kinds
+        self._worker = worker
+        self._metrics = metrics
+        self._kinds: Mapping[str, JobKind] = {}
         self._most_waiting = most_waiting
         self._drain_s = drain_s
         self._shared = shared
@@ -235,8 +244,13 @@ class JobRunner:
         self._tidy_at = 0.0
         self._threads: list[threading.Thread] = []
 
-    def start(self, parts: "Parts") -> None:
-        """Clear up after the process before this one, then begin."""
+    def start(self, kinds: Mapping[str, JobKind]) -> None:
+        """Clear up after the process before this one, then begin.
+
+        Args:
+            kinds: of jobs that can be run, by name.
+        """
+        self._kinds = kinds
         # Of a shared gallery, who holds a lease may be alive.
         if self._shared or self._store.void_leases() < 2:
             self._one_alone.set()
@@ -244,7 +258,7 @@ class JobRunner:
         for name, run, wake in zip(
             ("uploads", "jobs"), (self._run_uploads, self._run_others), self._wakes, strict=True
         ):
-            thread = threading.Thread(target=run, args=[parts, wake], name=name, daemon=True)
+            thread = threading.Thread(target=run, args=[wake], name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -257,7 +271,19 @@ class JobRunner:
         id: str | None = None,
         reply: Reply | None = None,
     ) -> JobRecord:
-        """As the function submit."""
+        """Queue a job; on disk when this returns, so 202 may be answered.
+
+        Args:
+            kind: one that `start` was given.
+            arguments: JSON.
+            key: name of the API key that asks; None without one.
+            id: of a job whose files were spooled under it; they are deleted when this fails.
+            reply: the answer, stored for repeated requests in the same transaction.
+
+        Raises:
+            TooManyJobsError: as many jobs wait as may.
+            StorageFullError
+        """
         assert kind in self._kinds, kind
         id = id or new_id("job_")
         try:
@@ -308,23 +334,23 @@ class JobRunner:
         for wake in self._wakes:
             wake.set()
 
-    def _run_uploads(self, parts: "Parts", wake: threading.Event) -> None:
+    def _run_uploads(self, wake: threading.Event) -> None:
         def run_one() -> bool:
             try:
-                return self._run_one(parts, kinds=UPLOADS)
+                return self._run_one(kinds=UPLOADS)
             finally:
                 self._one_alone.set()
 
         self._run(run_one, wake)
 
-    def _run_others(self, parts: "Parts", wake: threading.Event) -> None:
+    def _run_others(self, wake: threading.Event) -> None:
         # Where two were running when the process died, one of them may have ended it: an upload
         # goes first, alone, so that the deaths of another job are not counted as its own.
         self._one_alone.wait(ALONE_S)
 
         def run_one() -> bool:
             self._tidy()
-            return self._run_one(parts, but=UPLOADS)
+            return self._run_one(but=UPLOADS)
 
         self._run(run_one, wake)
 
@@ -343,16 +369,22 @@ class JobRunner:
             if not busy:
                 wake.wait(IDLE_S)
 
-    def _run_one(
-        self, parts: "Parts", *, kinds: Collection[str] = (), but: Collection[str] = ()
-    ) -> bool:
+    def _run_one(self, *, kinds: Collection[str] = (), but: Collection[str] = ()) -> bool:
         """Run the next job, as claim takes one; False when there is none."""
         lease = new_id("lease_")
         record = self._store.claim(lease, kinds=kinds, but=but)
         if record is None:
             return False
         logger.info("job %s (%s): attempt %d", record.id, record.kind, record.attempts)
-        context = JobContext(parts, record, lease=lease, stopping=self._stopping)
+        context = JobContext(
+            record,
+            folder=self.spool.folder(record.id),
+            lease=lease,
+            stopping=self._stopping,
+            store=self._store,
+            worker=self._worker,
+            metrics=self._metrics,
+        )
         result, failure = None, None
         try:
             if record.deaths >= MAX_DEATHS:
@@ -423,28 +455,3 @@ class JobRunner:
             self._tidy_at = time.monotonic() + TIDY_S
             self._store.tidy()
             self._replies.tidy()
-
-
-def submit(
-    parts: "Parts",
-    kind: str,
-    arguments: Mapping[str, Any],
-    *,
-    key: str | None,
-    id: str | None = None,
-    reply: Reply | None = None,
-) -> JobRecord:
-    """Queue a job; on disk when this returns, so 202 may be answered.
-
-    Args:
-        kind: one that the service was started with (service.kinds).
-        arguments: JSON.
-        key: name of the API key that asks; None without one.
-        id: of a job whose files were spooled under it; they are deleted when this fails.
-        reply: the answer, kept for repeated requests in the same transaction.
-
-    Raises:
-        TooManyJobsError: settings.job_queue_max jobs wait already.
-        StorageFullError
-    """
-    return parts.jobs.submit(kind, arguments, key=key, id=id, reply=reply)

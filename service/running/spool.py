@@ -1,6 +1,6 @@
-"""Files that a job works on, kept until it ends: on disk before the job may be acknowledged.
+"""Files that a job works on: on disk before the job is acknowledged, deleted when it ends.
 
-With object storage they are kept there, so that any service of the gallery can do the job.
+With object storage they are stored there, too, so that any service of the gallery can do the job.
 """
 
 import errno
@@ -31,11 +31,11 @@ class Spool:
         self._objects = None if url is None else Objects(url)
         directory.mkdir(mode=0o700, exist_ok=True)
 
-    def keep(self, job_id: str, files: Mapping[str, BinaryIO]) -> None:
+    def store(self, job_id: str, files: Mapping[str, BinaryIO]) -> None:
         """Copy files, each from its start, into a new folder; on disk when this returns.
 
         Raises:
-            StorageFullError, GalleryError: nothing was kept.
+            StorageFullError, GalleryError: nothing was stored.
         """
         folder = self.folder(job_id)
         try:

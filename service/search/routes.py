@@ -18,12 +18,12 @@ from service.http.bodies import (
     while_connected,
 )
 from service.http.errors import RequestError, too_many
-from service.http.fields import Box
+from service.http.fields import Box, index_of
 from service.http.openapi import body, json_body, multipart_body, reference
 from service.images.schemas import Detection
 from service.running.dependencies import PartsOf, run_in_lane
 from service.running.detectors import TimedDetector
-from service.running.parts import Parts, index_of
+from service.running.parts import Parts
 from service.running.worker import Lane
 from service.search.schemas import (
     DetectedPeople,

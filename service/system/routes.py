@@ -2,7 +2,8 @@
 
 import html
 import platform
-import time
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.http.auth import PUBLIC, authorize, route_scope
 from service.http.errors import PROBLEMS, RequestError
 from service.running.dependencies import PartsOf
-from service.running.parts import service_version
 
 WEB = Path(__file__).parent.parent / "web"
 ASSETS = {"docs.js": "text/javascript", "docs.css": "text/css"}
@@ -42,7 +42,7 @@ async def livez() -> dict[str, bool]:
 )
 def readyz(parts: PartsOf) -> Response:
     """Model warm, index up to the last commit, disk above its floor; else 503."""
-    checks = parts.checks()
+    checks = parts.health.checks()
     ready = all(check["ok"] for check in checks.values())
     return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
 
@@ -50,13 +50,13 @@ def readyz(parts: PartsOf) -> Response:
 @router.get("/health", summary="How is the service?", openapi_extra=route_scope(PUBLIC))
 def health(parts: PartsOf) -> dict[str, Any]:
     """Always 200, for people and dashboards; /readyz is for machines that must decide."""
-    checks = parts.checks()
+    checks = parts.health.checks()
     return {
         "status": "ok" if all(check["ok"] for check in checks.values()) else "degraded",
         "version": service_version(),
-        "uptime_s": round(time.monotonic() - parts.started_at, 1),
+        "uptime_s": round(parts.health.uptime_s, 1),
         "checks": checks,
-        "retention": parts.keeper.state(),
+        "retention": parts.caretaker.state(),
     }
 
 
@@ -144,3 +144,11 @@ async def problem_page(code: str) -> HTMLResponse:
         "<p><a href=/docs>All routes</a></p></main></html>",
         headers=PAGE_HEADERS,
     )
+
+
+def service_version() -> str:
+    """Version of the installed package; "unknown" when it runs from a folder."""
+    try:
+        return version_of("nae-search")
+    except PackageNotFoundError:
+        return "unknown"

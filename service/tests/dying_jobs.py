@@ -17,8 +17,7 @@ from starlette.testclient import TestClient
 from indexer.database.jobs import JobStore
 from indexer.gallery.gallery import Gallery
 from service.app import create_app
-from service.kinds import KINDS
-from service.running.jobs import submit
+from service.kinds import job_kinds
 from service.running.spool import Spool
 from service.settings import Settings
 from service.tests.stub import StubDetector, picture
@@ -29,7 +28,7 @@ WARM_UP = 2
 RED = ("red", (40, 40, 80, 160))
 # Which call the process does not survive: the so-manyth that gives something, or none to begin.
 STEPS = {
-    "spooled": (Spool, "keep", 1),
+    "spooled": (Spool, "store", 1),
     "accepted": (JobStore, "submit", 1),
     "claimed": (JobStore, "claim", 1),
     "detecting": (StubDetector, "detect", 2 + 4),  # two are warm-up
@@ -52,8 +51,11 @@ def upload(client, key=None):
     )
 
 
-def app(directory, detector, kinds=KINDS):
-    return create_app(Settings(data_dir=directory), detector, kinds)
+def app(directory, detector, **besides):
+    """With further kinds of job, or other ones."""
+    return create_app(
+        Settings(data_dir=directory), detector, lambda parts: {**job_kinds(parts), **besides}
+    )
 
 
 def die_at(step):
@@ -78,22 +80,22 @@ def die_beside(detector):
 
 
 def main(directory, step, key=None):
-    kinds = KINDS
+    besides = {}
     detector = StubDetector()
     if step == "poison":
-        kinds = {**KINDS, "ingest": lambda context: os._exit(DEATH)}
+        besides = {"ingest": lambda context: os._exit(DEATH)}
     elif step == "beside":
-        kinds = {**KINDS, "poison": lambda context: die_beside(detector)}
+        besides = {"poison": lambda context: die_beside(detector)}
     else:
         die_at(step.removeprefix("resume-"))
-    with TestClient(app(directory, detector, kinds), base_url="http://localhost") as client:
+    with TestClient(app(directory, detector, **besides), base_url="http://localhost") as client:
         if not client.get("/jobs").json()["items"]:
             if step == "beside":
                 detector.go.clear()
             sys.stdout.write(upload(client, key).json()["job_id"] + "\n")
             sys.stdout.flush()
             if step == "beside":
-                submit(client.app.state.parts, "poison", {}, key=None)
+                client.app.state.parts.jobs.submit("poison", {}, key=None)
         time.sleep(30)
 
 

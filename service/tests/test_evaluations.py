@@ -34,9 +34,9 @@ SCENES = 10
 class Job:
     """What an evaluation sees of its job; it notes the progress."""
 
-    def __init__(self, parts, **arguments):
+    def __init__(self, **arguments):
         request = EvaluationRequest.model_validate(arguments)
-        self.parts, self.arguments = parts, json.loads(request.model_dump_json())
+        self.arguments = json.loads(request.model_dump_json())
         self.told = []
 
     def progress(self, done, total):
@@ -122,8 +122,8 @@ def test_a_protocol_gives_the_figures_of_the_offline_evaluator_run_on_the_pictur
     queries = tuple(queries_of(town.scenes))
     dataset = SceneDataset("town", town.scenes, queries, "", tuple(range(8)))
     expected = offline.evaluate(StubDetector(), dataset)
-    job = Job(town.parts, protocol=protocol_of(town))
-    result = evaluate_gallery(job)
+    job = Job(protocol=protocol_of(town))
+    result = evaluate_gallery(town.parts, job)
 
     for name in ("map", "top_1", "top_5", "top_10"):
         told = result["search"][name]
@@ -141,12 +141,12 @@ def test_a_protocol_gives_the_figures_of_the_offline_evaluator_run_on_the_pictur
     assert [one["camera_id"] for one in result["cameras"]] == ["c0", "c1"]
     assert job.told[-1] == (2 * len(queries), 2 * len(queries))
     assert job.told == sorted(job.told)
-    assert evaluate_gallery(job) == result
+    assert evaluate_gallery(town.parts, job) == result
 
 
 def test_images_that_hold_the_person_suffice_but_tell_nothing_of_the_detector(town):
     protocol = protocol_of(town, with_boxes=False)
-    result = evaluate_gallery(Job(town.parts, protocol=protocol))
+    result = evaluate_gallery(town.parts, Job(protocol=protocol))
 
     assert (result["level"], result["detector"]) == ("image", None)
     assert 0.2 < result["search"]["map"]["value"] <= 1
@@ -155,7 +155,7 @@ def test_images_that_hold_the_person_suffice_but_tell_nothing_of_the_detector(to
 
 def test_labels_name_themselves_and_wait_for_no_model(town):
     with pytest.raises(NothingToEvaluateError):
-        evaluate_gallery(Job(town.parts))
+        evaluate_gallery(town.parts, Job())
     for number, record in enumerate(town.records):
         for detection in record["detections"]:
             x = detection["box"]["x1"]
@@ -164,8 +164,8 @@ def test_labels_name_themselves_and_wait_for_no_model(town):
                 path = f"/gallery/detections/{detection['id']}/label"
                 assert town.client.put(path, json={"label": f"p{person}"}).status_code == 200
     town.parts.detector.asked.clear()
-    among_all = evaluate_gallery(Job(town.parts))
-    among_labelled = evaluate_gallery(Job(town.parts, unlabelled="left_out"))
+    among_all = evaluate_gallery(town.parts, Job())
+    among_labelled = evaluate_gallery(town.parts, Job(unlabelled="left_out"))
 
     assert town.parts.detector.asked == []
     assert among_all["labels_sha256"] == among_labelled["labels_sha256"]
@@ -189,7 +189,7 @@ def one_query(town, **changes):
 def test_a_single_stored_detection_may_be_asked_for_in_some_images(town):
     asked = one_query(town)
     asked["protocol"]["images"] = [town.records[number]["id"] for number in (1, 2)]
-    result = evaluate_gallery(Job(town.parts, **asked))
+    result = evaluate_gallery(town.parts, Job(**asked))
 
     assert (result["images"], result["search"]["queries"]) == (2, 1)
     assert result["search"]["map"] in (
@@ -201,7 +201,7 @@ def test_a_single_stored_detection_may_be_asked_for_in_some_images(town):
 def test_what_a_protocol_names_must_be_there_and_searched(town):
     def refused(error, match, **asked):
         with pytest.raises(error, match=match):
-            evaluate_gallery(Job(town.parts, **asked))
+            evaluate_gallery(town.parts, Job(**asked))
 
     own = [{"image_id": town.records[0]["id"]}]
     other = one_query(town)
@@ -225,7 +225,7 @@ def test_what_a_protocol_names_must_be_there_and_searched(town):
 def test_a_gallery_too_large_for_memory_is_refused(town, monkeypatch):
     monkeypatch.setattr(evaluations, "MOST_PEOPLE", 10)
     with pytest.raises(CrowdTooLargeError):
-        evaluate_gallery(Job(town.parts, **one_query(town)))
+        evaluate_gallery(town.parts, Job(**one_query(town)))
 
 
 @pytest.mark.parametrize(

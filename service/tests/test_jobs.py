@@ -19,8 +19,8 @@ from indexer.errors import StorageFullError, TooManyJobsError
 from indexer.ids import new_id
 from service.http.errors import RequestError
 from service.http.metrics import Metrics
-from service.kinds import KINDS
-from service.running.jobs import MAX_DEATHS, submit
+from service.kinds import job_kinds
+from service.running.jobs import MAX_DEATHS
 from service.running.parts import open_parts
 from service.running.spool import Spool
 from service.running.worker import Lane
@@ -39,8 +39,12 @@ def opened(tmp_path, detector):
     """Open a service's parts, with some kinds of job; called with none, the real ones."""
 
     @contextmanager
-    def opening(kinds=KINDS, **settings):
+    def opening(only=None, besides=None, **settings):
         settings = Settings(data_dir=tmp_path / "data", **settings)
+
+        def kinds(parts):
+            return {**(job_kinds(parts) if only is None else only), **(besides or {})}
+
         with open_parts(settings, [detector], Metrics(), kinds) as parts:
             yield parts
 
@@ -66,8 +70,8 @@ def import_of(parts, root, names):
     manifest.write_text(lines)
     id = new_id("job_")
     with manifest.open("rb") as file:
-        parts.jobs.spool.keep(id, {"manifest.jsonl": file})
-    return submit(parts, "import", {"total": len(names)}, key=None, id=id).id
+        parts.jobs.spool.store(id, {"manifest.jsonl": file})
+    return parts.jobs.submit("import", {"total": len(names)}, key=None, id=id).id
 
 
 @pytest.fixture
@@ -90,7 +94,7 @@ def test_jobs_run_in_order_and_keep_what_they_gave(opened):
         return {"counted": 2}
 
     with opened({"count": count}) as parts:
-        ids = [submit(parts, "count", {"name": n}, key="me").id for n in "abc"]
+        ids = [parts.jobs.submit("count", {"name": n}, key="me").id for n in "abc"]
         record = ended(parts, ids[-1])
 
         assert order == ["a", "b", "c"]
@@ -111,9 +115,9 @@ def test_uploads_do_not_wait_for_longer_work(opened, detector, photos, tmp_path)
         before = parts.gallery.jobs.get(long).done
         id = new_id("job_")
         with small.open("rb") as file:
-            parts.jobs.spool.keep(id, {"0000": file})
+            parts.jobs.spool.store(id, {"0000": file})
         arguments = {"metadata": [{}], "on_duplicate": "return"}
-        upload = ended(parts, submit(parts, "ingest", arguments, key=None, id=id).id)
+        upload = ended(parts, parts.jobs.submit("ingest", arguments, key=None, id=id).id)
         meanwhile = parts.gallery.jobs.get(long)
 
         assert (upload.state, upload.result["created"]) == ("succeeded", 1)
@@ -131,10 +135,10 @@ def test_whatever_else_runs_an_upload_begins_at_once(opened):
         return {}
 
     with opened({"hold": hold, "ingest": lambda context: {}}) as parts:
-        first, second = (submit(parts, "hold", {}, key=None).id for _ in range(2))
+        first, second = (parts.jobs.submit("hold", {}, key=None).id for _ in range(2))
         assert held.wait(30)
         for _ in range(3):
-            assert ended(parts, submit(parts, "ingest", {}, key=None).id).state == "succeeded"
+            assert ended(parts, parts.jobs.submit("ingest", {}, key=None).id).state == "succeeded"
 
         assert [parts.gallery.jobs.get(id).state for id in (first, second)] == ["running", "queued"]
         go.set()
@@ -151,8 +155,8 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(opened, raised, code):
         raise raised
 
     with opened({"fail": fail, "work": lambda context: {}}) as parts:
-        failed = submit(parts, "fail", {}, key=None).id
-        after = submit(parts, "work", {}, key=None).id
+        failed = parts.jobs.submit("fail", {}, key=None).id
+        after = parts.jobs.submit("work", {}, key=None).id
 
         assert ended(parts, after).state == "succeeded"
         record = parts.gallery.jobs.get(failed)
@@ -175,7 +179,7 @@ def test_a_stop_interrupts_a_job_at_its_next_step_and_the_next_start_resumes_it(
         raise AssertionError("it was never stopped")
 
     with opened({"slow": slow}) as parts:
-        id = submit(parts, "slow", {}, key=None).id
+        id = parts.jobs.submit("slow", {}, key=None).id
         assert begun.wait(10)
         started = time.monotonic()
     assert time.monotonic() - started < 5
@@ -198,7 +202,7 @@ def test_a_stop_waits_no_longer_than_the_drain_time(opened):
         return {}
 
     with opened({"deaf": deaf}, drain_s=0.3) as parts:
-        id = submit(parts, "deaf", {}, key=None).id
+        id = parts.jobs.submit("deaf", {}, key=None).id
         assert begun.wait(10)
         started = time.monotonic()
     took = time.monotonic() - started
@@ -331,8 +335,8 @@ def test_an_import_refuses_what_lies_outside_and_every_bad_line_alone(opened, ph
     (tmp_path / "manifest").write_bytes(manifest)
     with opened(import_dir=photos) as parts:
         with (tmp_path / "manifest").open("rb") as file:
-            parts.jobs.spool.keep("job_x", {"manifest.jsonl": file})
-        submit(parts, "import", {"total": 14}, key=None, id="job_x")
+            parts.jobs.spool.store("job_x", {"manifest.jsonl": file})
+        parts.jobs.submit("import", {"total": 14}, key=None, id="job_x")
         record = ended(parts, "job_x")
         codes = [(one.item, one.problem["code"]) for one in parts.gallery.jobs.errors("job_x")]
         scenes = parts.gallery.scenes().scenes
@@ -361,11 +365,11 @@ def test_an_import_refuses_what_lies_outside_and_every_bad_line_alone(opened, ph
 def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos, monkeypatch):
     full = [True]
 
-    def check_disk(parts):
+    def check(disk):
         if full[0]:
             raise StorageFullError("full")
 
-    monkeypatch.setattr("service.running.parts.Parts.check_disk", check_disk)
+    monkeypatch.setattr("service.running.disk.Disk.check", check)
     monkeypatch.setattr("service.images.jobs.DISK_WAIT_S", 0.1)
     with opened(import_dir=photos) as parts:
         id = import_of(parts, photos, ["00.png", "01.png"])
@@ -390,7 +394,7 @@ def test_a_job_whose_end_could_not_be_written_ends_when_its_lease_lapses(opened,
             return finish(*arguments, **options)
 
         monkeypatch.setattr(parts.gallery.jobs, "finish", fail_once)
-        record = ended(parts, submit(parts, "work", {}, key=None).id)
+        record = ended(parts, parts.jobs.submit("work", {}, key=None).id)
 
     assert (record.state, record.attempts, ran, failed) == ("succeeded", 2, [1, 1], [1])
 
@@ -415,13 +419,13 @@ def test_too_many_jobs_are_refused_with_their_files(opened):
         return {}
 
     with opened({"wait": wait}, job_queue_max=1) as parts:
-        submit(parts, "wait", {}, key=None)
+        parts.jobs.submit("wait", {}, key=None)
         assert running.wait(10)
-        submit(parts, "wait", {}, key=None)
+        parts.jobs.submit("wait", {}, key=None)
         with (Path(__file__)).open("rb") as file:
-            parts.jobs.spool.keep("job_x", {"a": file})
+            parts.jobs.spool.store("job_x", {"a": file})
         with pytest.raises(TooManyJobsError):
-            submit(parts, "wait", {}, key=None, id="job_x")
+            parts.jobs.submit("wait", {}, key=None, id="job_x")
         hold.set()
 
         assert not parts.jobs.spool.folder("job_x").exists()
@@ -429,7 +433,7 @@ def test_too_many_jobs_are_refused_with_their_files(opened):
 
 def test_files_are_spooled_whole_or_not_at_all(tmp_path, monkeypatch):
     spool = Spool(tmp_path / "spool")
-    spool.keep("job_a", {"0": io.BytesIO(b"first"), "1": io.BytesIO(b"second")})
+    spool.store("job_a", {"0": io.BytesIO(b"first"), "1": io.BytesIO(b"second")})
     files = [io.BytesIO(b"first"), io.BytesIO(b"second")]
 
     def no_space(handle):
@@ -437,7 +441,7 @@ def test_files_are_spooled_whole_or_not_at_all(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched, pytest.raises(StorageFullError):
         patched.setattr("os.fsync", no_space)
-        spool.keep("job_b", {"0": files[0], "1": files[1]})
+        spool.store("job_b", {"0": files[0], "1": files[1]})
 
     assert [one.name for one in spool.folder("job_a").parent.iterdir()] == ["job_a"]
     assert (spool.folder("job_a") / "1").read_bytes() == b"second"
@@ -512,7 +516,7 @@ def test_an_upload_that_ran_beside_a_job_that_ends_the_process_is_done(opened, t
     for _ in range(MAX_DEATHS):
         dying(tmp_path / "data", "beside")
 
-    with opened({**KINDS, "poison": lambda context: {}}) as parts:
+    with opened(besides={"poison": lambda context: {}}) as parts:
         upload, poison = sorted(parts.gallery.jobs.page().jobs, key=lambda job: job.kind)
         assert ended(parts, upload.id).state == "succeeded"
         assert ended(parts, poison.id).problem["code"] == "job_abandoned"

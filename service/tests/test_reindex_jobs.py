@@ -83,7 +83,7 @@ def test_what_a_job_left_that_never_ran_again_is_no_longer_built(tmp_path):
         client.post(f"/jobs/{job['id']}/cancel")
         other.go.set()
         wait(client, "cancelled")
-        client.app.state.parts.keeper.look()
+        client.app.state.parts.caretaker.look()
         states = [one["state"] for one in client.get("/index").json()["generations"]]
 
         assert states == ["active", "kept"]

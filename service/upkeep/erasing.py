@@ -1,11 +1,7 @@
-"""What an erasure would erase, and previews that were agreed to."""
+"""What an erasure would erase."""
 
-import secrets
-import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +9,8 @@ from numpy.typing import NDArray
 from indexer.errors import SceneNotFoundError
 from indexer.gallery.gallery import Gallery, View
 from indexer.records import GalleryHit, SceneFilter, StoredScene
-from indexer.times import now
-from service.http.errors import RequestError
 from service.upkeep.schemas import ErasureMatch, ErasureRequest
 
-TOKEN_S = 900.0
-MAX_PREVIEWS = 100
 PAGE = 500
 FIRST_HITS = 1000
 
@@ -114,56 +106,6 @@ def select(
         whole,
         best,
     )
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What was shown, and how to see whether it is still so: by the same generation."""
-
-    wanted: ErasureRequest
-    query: NDArray[np.float32] | None
-    ids: frozenset[str]
-    generation_id: str
-    expires: float
-
-
-class Previews:
-    """Previews by token, in memory: a restart forgets them, other services of the gallery never
-    know them. Any thread may call anything."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[str, Preview] = {}
-
-    def keep(
-        self,
-        wanted: ErasureRequest,
-        query: NDArray[np.float32] | None,
-        ids: frozenset[str],
-        generation_id: str,
-    ) -> tuple[str, datetime]:
-        """A token, and when it expires. Of too many, the oldest is forgotten."""
-        token = secrets.token_urlsafe(24)
-        preview = Preview(wanted, query, ids, generation_id, time.monotonic() + TOKEN_S)
-        with self._lock:
-            while len(self._kept) >= MAX_PREVIEWS:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[token] = preview
-        return token, now() + timedelta(seconds=TOKEN_S)
-
-    def take(self, token: str) -> Preview:
-        """The preview of a token, which is then used up.
-
-        Raises:
-            RequestError: erasure_token.
-        """
-        with self._lock:
-            preview = self._kept.pop(token, None)
-        if preview is None or preview.expires < time.monotonic():
-            raise RequestError(
-                "erasure_token", "The token was used, has expired, or is not of this service."
-            )
-        return preview
 
 
 def _scenes(gallery: Gallery, ids: Iterable[str]) -> list[StoredScene]:

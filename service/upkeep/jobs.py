@@ -1,21 +1,20 @@
-"""The long work of keeping a gallery, as jobs: snapshots, erasures, compaction."""
+"""The long work of upkeep, as jobs: snapshots, erasures, compaction."""
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from indexer.errors import SnapshotNotFoundError
+from indexer.gallery.gallery import Gallery
 from indexer.gallery.snapshots import Manifest, find_snapshot
-
-if TYPE_CHECKING:
-    from service.running.jobs import JobContext
+from service.running.jobs import JobContext, JobStoppedError
 
 TELL_S = 0.5  # between two notes about progress, each of which is written to disk
 
 
-def make_snapshot(context: "JobContext") -> dict[str, Any]:
+def make_snapshot(gallery: Gallery, context: JobContext) -> dict[str, Any]:
     """Arguments: snapshot_id, the name that it gets; it is not made twice."""
-    gallery, id = context.parts.gallery, context.arguments["snapshot_id"]
+    id = context.arguments["snapshot_id"]
     try:
         manifest = find_snapshot(gallery.snapshots, id).manifest
     except SnapshotNotFoundError:
@@ -23,9 +22,8 @@ def make_snapshot(context: "JobContext") -> dict[str, Any]:
     return {"snapshot_id": id} | ({} if manifest is None else _counts(manifest))
 
 
-def finish_erasure(context: "JobContext") -> dict[str, Any]:
+def finish_erasure(gallery: Gallery, context: JobContext) -> dict[str, Any]:
     """Arguments: erasure_id, of an erasure that was accepted. To cancel the job stops nothing."""
-    from service.running.jobs import JobStoppedError
 
     def tell(done: int, total: int) -> None:
         try:
@@ -35,13 +33,13 @@ def finish_erasure(context: "JobContext") -> dict[str, Any]:
                 raise
 
     id = context.arguments["erasure_id"]
-    erasure = context.parts.gallery.finish_erasure(id, on_progress=_now_and_then(tell))
+    erasure = gallery.finish_erasure(id, on_progress=_now_and_then(tell))
     return {"erasure_id": id, "images": erasure.images, "detections": erasure.detections}
 
 
-def compact(context: "JobContext") -> dict[str, Any]:
+def compact(gallery: Gallery, context: JobContext) -> dict[str, Any]:
     """No arguments."""
-    freed = context.parts.gallery.compact()
+    freed = gallery.compact()
     return {
         "gone": freed.gone,
         "index_bytes": freed.index_bytes,

@@ -31,13 +31,14 @@ from service.http.bodies import (
 )
 from service.http.edge import logger
 from service.http.errors import RequestError, too_many
-from service.http.idempotency import KEY_PARAMETER, Answer, Asked, answer_once, fingerprint_of
+from service.http.fields import index_of
+from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import FILE, body, json_body, multipart_body, reference
 from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
 from service.running.dependencies import PartsOf, run_in_lane
-from service.running.jobs import submit
 from service.running.parts import Parts
+from service.running.previews import Preview
 from service.running.worker import Lane
 from service.search.schemas import SearchRequest
 from service.search.search import QueryPerson
@@ -80,13 +81,15 @@ async def make_snapshot(request: Request, parts: PartsOf) -> Response:
     """A job copies the database as of one change, and links the originals of exactly the images
     in it; adding, deleting and searching go on. A snapshot is there whole or not at all."""
 
-    async def accept_snapshot(asked: Asked | None) -> Answer:
-        parts.check_disk()
+    async def accept_snapshot(keyed: KeyedRequest | None) -> JsonAnswer:
+        parts.disk.check()
         id = new_snapshot_id()
         more = {"snapshot_id": id}
-        return await accept(request, parts, asked, "snapshot", more, more=more)
+        return await accept(request, parts, keyed, "snapshot", more, more=more)
 
-    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_snapshot)
+    return await parts.idempotency.answer_once(
+        request, lambda: fingerprint_of(request, []), accept_snapshot
+    )
 
 
 @router.get(
@@ -243,7 +246,7 @@ def get_index(parts: PartsOf) -> IndexRecord:
     """How much it holds, and how much of it and of the database is unused."""
     state, stats = parts.gallery.index_state(), parts.gallery.stats()
     return IndexRecord(
-        **parts.index,
+        **index_of(parts.gallery.view()),
         engine=stats.engine,
         rows=state.rows,
         gone=state.gone,
@@ -269,10 +272,12 @@ async def compact_index(request: Request, parts: PartsOf) -> Response:
     writes the database anew where that makes it smaller. It also happens by itself, once more
     than 1000 and a fifth of the places are gone. Searches go on; nothing is found differently."""
 
-    async def accept_compaction(asked: Asked | None) -> Answer:
-        return await accept(request, parts, asked, "compact", {})
+    async def accept_compaction(keyed: KeyedRequest | None) -> JsonAnswer:
+        return await accept(request, parts, keyed, "compact", {})
 
-    return await answer_once(request, parts, lambda: fingerprint_of(request, []), accept_compaction)
+    return await parts.idempotency.answer_once(
+        request, lambda: fingerprint_of(request, []), accept_compaction
+    )
 
 
 # --- shared
@@ -295,13 +300,13 @@ async def _erase(
         return JSONResponse(accepted.model_dump(mode="json"), 202, location)
     person = None
     if wanted.query is not None:
-        asked = SearchRequest(queries=[wanted.query])
+        keyed = SearchRequest(queries=[wanted.query])
         done = await while_connected(
             request,
             run_in_lane(
                 parts,
                 Lane.SEARCH,
-                lambda: parts.search.describe(asked, files, {})[0],
+                lambda: parts.search.describe(keyed, files, {})[0],
                 deadline_s,
             ),
         )
@@ -314,9 +319,17 @@ def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -
     view = parts.gallery.view() if person is None else person.view
     query = None if person is None else person.embedding
     selected = select(parts.gallery, wanted, query, view)
+
+    def holds() -> bool:
+        now = parts.gallery.view()
+        same_model = now.generation.id == view.generation.id
+        return (query is None or same_model) and (
+            select(parts.gallery, wanted, query, now).ids == selected.ids
+        )
+
     token, expires_at = None, None
     if selected.ids:
-        token, expires_at = parts.previews.keep(wanted, query, selected.ids, view.generation.id)
+        token, expires_at = parts.previews.hold(Preview(wanted.erase, selected.ids, holds))
     hashes = {hash_id(id) for id in selected.all_ids}
     return ErasurePreview(
         token=token,
@@ -332,20 +345,12 @@ def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -
 
 def _execute(parts: Parts, token: str, key: str | None) -> AcceptedErasure:
     preview = parts.previews.take(token)
-
-    def agreed() -> bool:
-        view = parts.gallery.view()
-        same_model = view.generation.id == preview.generation_id
-        return (preview.query is None or same_model) and (
-            select(parts.gallery, preview.wanted, preview.query, view).ids == preview.ids
-        )
-
     ids = sorted(preview.ids)
-    meant = {"scene_ids": ids} if preview.wanted.erase == "images" else {"detection_ids": ids}
-    erasure: Erasure = parts.gallery.erase(**meant, agreed=agreed)
+    meant = {"scene_ids": ids} if preview.what == "images" else {"detection_ids": ids}
+    erasure: Erasure = parts.gallery.erase(**meant, agreed=preview.holds)
     job_id: str | None = None
     try:
-        job_id = submit(parts, "erase", {"erasure_id": erasure.id}, key=key).id
+        job_id = parts.jobs.submit("erase", {"erasure_id": erasure.id}, key=key).id
     except (TooManyJobsError, StorageFullError) as error:
         logger.warning("the erasure %s goes on without a job: %s", erasure.id, error)
     return AcceptedErasure(erasure_id=erasure.id, job_id=job_id)

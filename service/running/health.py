@@ -1,0 +1,85 @@
+"""How the service is: what readiness depends on, and the numbers of the moment."""
+
+import time
+from dataclasses import replace
+
+from indexer.gallery.gallery import Gallery
+from indexer.records import GalleryStats
+from service.running.detectors import Detectors
+from service.running.disk import Disk
+from service.running.jobs import JobRunner
+from service.running.worker import Lane, Worker
+
+INDEX_WAIT_S = 1.0
+
+
+class Health:
+    """Looks at the parts of a running service."""
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        detectors: Detectors,
+        worker: Worker,
+        jobs: JobRunner,
+        disk: Disk,
+    ) -> None:
+        self._gallery = gallery
+        self._detectors = detectors
+        self._worker = worker
+        self._jobs = jobs
+        self._disk = disk
+        self._started = time.monotonic()
+
+    @property
+    def uptime_s(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def checks(self) -> dict[str, dict[str, object]]:
+        """What readiness depends on, each with "ok"."""
+        stats = self._stats_with_index()
+        answering = self._detectors.of(self._gallery.model)
+        free, floor = self._disk.free()
+        return {
+            "model": {"ok": self._worker.alive, "name": answering.card.name},
+            "index": {
+                "ok": stats.index_change >= stats.last_change,
+                "done": stats.index_change,
+                "total": stats.last_change,
+            },
+            "jobs": {"ok": self._jobs.alive, "waiting": self._gallery.jobs.waiting()},
+            "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
+        }
+
+    def _stats_with_index(self) -> GalleryStats:
+        """Counts as of now, and how far the index has come of that a moment later.
+
+        Every change is committed first and indexed next. An index is behind when it does not get
+        there; while images are added it is always on its way.
+        """
+        stats = self._gallery.stats()
+        ends = time.monotonic() + INDEX_WAIT_S
+        now = stats
+        while now.index_change < stats.last_change and time.monotonic() < ends:
+            time.sleep(0.005)
+            now = self._gallery.stats()
+        return replace(stats, index_change=now.index_change)
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Numbers of the moment, for /metrics."""
+        stats = self._gallery.stats()
+        prefix = "person_search_"
+        return {
+            f"{prefix}images": ("Images stored.", stats.scenes),
+            f"{prefix}detections": ("Detections stored.", stats.detections),
+            f"{prefix}originals_bytes": ("Size of the stored files.", stats.originals_bytes),
+            f"{prefix}index_lag": (
+                "Committed changes that the index does not hold yet.",
+                stats.last_change - stats.index_change,
+            ),
+            f"{prefix}search_waiting": ("Searches waiting.", self._worker.waiting(Lane.SEARCH)),
+            f"{prefix}ingest_waiting": ("Images waiting.", self._worker.waiting(Lane.INGEST)),
+            f"{prefix}jobs_waiting": ("Jobs waiting.", self._gallery.jobs.waiting()),
+            f"{prefix}disk_free_bytes": ("Free space for the gallery.", self._disk.free()[0]),
+        }
