@@ -218,7 +218,7 @@ def test_a_stop_answers_everyone_and_keeps_what_it_acknowledged(process, tmp_pat
     assert refused
     assert set(refused) == {"shutting_down"}
     with Gallery.reopen(tmp_path / "data") as gallery:
-        assert {scene.id for scene in gallery.scenes().scenes} == stored
+        assert {scene.id for scene in gallery.scenes.page().scenes} == stored
 
 
 def test_a_second_service_on_the_same_data_says_so_in_one_line(process, tmp_path):

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indexer.gallery.gallery import Gallery
-from indexer.gallery.snapshots import check_snapshot, restore_snapshot
+from indexer.gallery.manifest import check_snapshot
+from indexer.gallery.restoring import restore_snapshot
 from service.running import previews
 from service.tests.stub import crop, picture
 
@@ -79,7 +80,7 @@ def test_a_snapshot_is_made_listed_downloaded_restored_and_deleted(client, add, 
     check_snapshot(tmp_path / "unpacked" / id)
     restore_snapshot(tmp_path / "unpacked" / id, tmp_path / "there")
     with Gallery.reopen(tmp_path / "there") as gallery:
-        assert [scene.id for scene in gallery.scenes().scenes] == [first["id"]]
+        assert [scene.id for scene in gallery.scenes.page().scenes] == [first["id"]]
     assert client.get(f"/gallery/images/{second['id']}").status_code == 200
     assert client.delete(f"/snapshots/{id}").status_code == 204
     assert client.delete(f"/snapshots/{id}").status_code == 404
@@ -178,7 +179,7 @@ def test_an_embedding_that_was_erased_is_nowhere(client, add, tmp_path):
     red = add(RED)
     add(BLUE)
     parts = client.app.state.parts
-    needle = parts.gallery.embedding(red["detections"][0]["id"]).tobytes()
+    needle = parts.gallery.people.embedding(red["detections"][0]["id"]).tobytes()
     assert found_in(tmp_path / "data", needle)
 
     execute(client, preview(client, image_ids=[red["id"]])["token"])

@@ -120,10 +120,10 @@ def people_of(gallery):
     """Boxes, scores and the bytes of embeddings, by the scene's sha256."""
     return {
         scene.sha256: [
-            (found.box, found.score, gallery.embedding(found.id).tobytes())
+            (found.box, found.score, gallery.people.embedding(found.id).tobytes())
             for found in gallery.get(scene.id).detections
         ]
-        for scene in gallery.scenes(limit=500).scenes
+        for scene in gallery.scenes.page(limit=500).scenes
     }
 
 

@@ -39,9 +39,11 @@ from tqdm import tqdm
 
 from indexer.database.audit import acting_as
 from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
-from indexer.gallery.gallery import Gallery, remembered_model
+from indexer.gallery.gallery import Gallery
 from indexer.gallery.moving import export_gallery, import_gallery
-from indexer.gallery.snapshots import SNAPSHOTS, list_snapshots, restore_snapshot
+from indexer.gallery.opening import remembered_model
+from indexer.gallery.restoring import restore_snapshot
+from indexer.gallery.snapshots import SNAPSHOTS, list_snapshots
 from indexer.index.engines import MilvusServer
 from indexer.ingest.bulk import SCENES_PER_SHARD, STALL_S
 from indexer.ingest.bulk import bulk as add_in_bulk
@@ -176,7 +178,7 @@ def stats(asked: argparse.Namespace) -> int:
 
 def rebuild(asked: argparse.Namespace) -> int:
     with _reopen(asked) as gallery:
-        gallery.rebuild()
+        gallery.index.rebuild()
         counted = gallery.stats()
     print(f"rebuilt the index: {counted.detections} people in {counted.scenes} scenes")
     return 0
@@ -184,7 +186,7 @@ def rebuild(asked: argparse.Namespace) -> int:
 
 def compact(asked: argparse.Namespace) -> int:
     with _reopen(asked) as gallery:
-        freed = gallery.compact()
+        freed = gallery.upkeep.compact()
     print(f"compacted: the database is {freed.database_bytes} bytes smaller")
     return 0
 
@@ -225,8 +227,8 @@ def reindex(asked: argparse.Namespace) -> int:
 def snapshot(asked: argparse.Namespace) -> int:
     with _reopen(asked) as gallery:
         with tqdm(unit="B", unit_scale=True, disable=None) as bar:
-            made = gallery.snapshot(on_progress=partial(_advance, bar))
-        path = gallery.snapshots / made.id
+            made = gallery.snapshots.make(on_progress=partial(_advance, bar))
+        path = gallery.snapshots.directory / made.id
     print(f"{path}: {made.detections} people in {made.scenes} scenes, {made.nbytes} bytes")
     for sha256 in made.damaged:
         print(f"failed: the original {sha256} is gone or damaged", file=sys.stderr)
@@ -466,7 +468,7 @@ def _model_before(gallery: Gallery) -> GalleryModel:
     """The model that answered last, before the one that answers now."""
     before = [
         (one.generation.activated_at, one.generation.model)
-        for one in gallery.generations()
+        for one in gallery.generations.all()
         if one.generation.state != "active" and one.generation.activated_at is not None
     ]
     if not before:
@@ -508,7 +510,7 @@ def _scene_id(gallery: Gallery, name: str) -> str:
     try:
         return gallery.get(name).id
     except SceneNotFoundError:
-        found = gallery.scenes(SceneFilter(external_id=name), limit=1).scenes
+        found = gallery.scenes.page(SceneFilter(external_id=name), limit=1).scenes
         if not found:
             raise SceneNotFoundError(f"there is no scene {name}") from None
         return found[0].id

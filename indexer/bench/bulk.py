@@ -114,7 +114,7 @@ def _killing(
     with Gallery.reopen(root / "gallery") as gallery:
         cursor = None
         while True:
-            page = gallery.scenes(limit=500, cursor=cursor)
+            page = gallery.scenes.page(limit=500, cursor=cursor)
             stored.update(scene.sha256 for scene in page.scenes)
             cursor = page.next_cursor
             if cursor is None:

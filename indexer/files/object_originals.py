@@ -7,8 +7,8 @@ from pathlib import Path
 
 from indexer.errors import GalleryDamagedError
 from indexer.files.objects import Objects
+from indexer.files.originals import ORIGINALS
 
-FOLDER = "originals"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,7 +25,7 @@ class ObjectOriginals:
         Raises:
             DatabaseUnavailableError: it may be stored, or not.
         """
-        self._objects.put(f"{FOLDER}/{sha256}", content)
+        self._objects.put(f"{ORIGINALS}/{sha256}", content)
         on_step("renamed")
 
     def read(self, sha256: str) -> bytes:
@@ -33,7 +33,7 @@ class ObjectOriginals:
         Raises:
             GalleryDamagedError: when the file is gone or is not what was stored.
         """
-        content = self._objects.get(f"{FOLDER}/{sha256}")
+        content = self._objects.get(f"{ORIGINALS}/{sha256}")
         if content is None:
             raise GalleryDamagedError(f"the original {sha256} is gone from {self._objects.url}")
         if hashlib.sha256(content).hexdigest() != sha256:
@@ -44,7 +44,7 @@ class ObjectOriginals:
 
     def has(self, sha256: str) -> bool:
         """Whether a file is there, whole or damaged."""
-        return self._objects.has(f"{FOLDER}/{sha256}")
+        return self._objects.has(f"{ORIGINALS}/{sha256}")
 
     def place(self, sha256: str, target: Path) -> None:
         """Copy a file.
@@ -52,7 +52,7 @@ class ObjectOriginals:
         Raises:
             FileNotFoundError: it is gone.
         """
-        content = self._objects.get(f"{FOLDER}/{sha256}")
+        content = self._objects.get(f"{ORIGINALS}/{sha256}")
         if content is None:
             raise FileNotFoundError(sha256)
         target.write_bytes(content)
@@ -60,7 +60,7 @@ class ObjectOriginals:
     def remove(self, sha256: str) -> None:
         """Delete a file, if it is there; between keep_back and let_go, sweep does so later."""
         if not self._kept_back:
-            self._objects.remove([f"{FOLDER}/{sha256}"])
+            self._objects.remove([f"{ORIGINALS}/{sha256}"])
 
     def keep_back(self) -> None:
         """From here on, files stay where they are. The caller keeps this apart from changes."""
@@ -72,11 +72,11 @@ class ObjectOriginals:
 
     def is_empty(self) -> bool:
         """Whether there is nothing."""
-        return next(iter(self._objects.names(FOLDER)), None) is None
+        return next(iter(self._objects.names(ORIGINALS)), None) is None
 
     def stored(self) -> set[str]:
         """The SHA-256 of every file that is there; a listing of them all."""
-        names = (name.rpartition("/")[2] for name in self._objects.names(FOLDER))
+        names = (name.rpartition("/")[2] for name in self._objects.names(ORIGINALS))
         return {name for name in names if _NAME.fullmatch(name)}
 
     def sweep(self, wanted: set[str], *, of: set[str] | None = None) -> None:
@@ -86,4 +86,4 @@ class ObjectOriginals:
             of: those that were stored a while ago; by default what is listed now.
         """
         gone = (self.stored() if of is None else of) - wanted
-        self._objects.remove([f"{FOLDER}/{sha256}" for sha256 in gone])
+        self._objects.remove([f"{ORIGINALS}/{sha256}" for sha256 in gone])

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from indexer.errors import GalleryDamagedError, GalleryError, StorageFullError
 
+ORIGINALS = "originals"  # the folder's name, in a gallery and in a snapshot
+
 # A link is not possible: another file system, too many links, not allowed or not known there.
 COPY_INSTEAD = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP}
 

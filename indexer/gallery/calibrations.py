@@ -6,24 +6,34 @@ import numpy as np
 
 from indexer.database.crowd import labelled
 from indexer.errors import CalibrationNotFoundError
-from indexer.gallery.writer import Changes
-from indexer.records import GalleryModel, Generation, StoredCalibration
+from indexer.gallery.writer import Writer
+from indexer.index.live import View
+from indexer.records import StoredCalibration
 from models.detections import Detections
 from models.evaluation.calibration import calibrate
 
-KEPT_CALIBRATIONS = 100
+MOST_CALIBRATIONS = 100  # of one model; older ones are deleted
 
 
 class Calibrations:
-    """Those of one gallery. The one in use is kept in memory."""
+    """The calibrations, as gallery.calibrations. The one in use is held in memory."""
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes = changes
-        self._store = changes.store
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
         self._used: StoredCalibration | None = None
 
-    def make(self, generation: Generation, targets: Sequence[float] | None) -> StoredCalibration:
-        """Measure one on the labels, as a generation has them: Gallery.calibrate."""
+    def make(self, targets: Sequence[float] | None = None) -> StoredCalibration:
+        """Measure on the labels what scores are worth; from now on it is the calibration in use.
+
+        Args:
+            targets: false-match rates to have thresholds for, see models.evaluation.calibration.
+
+        Raises:
+            CalibrationError: the labels are too few for it.
+            StorageFullError: nothing was changed.
+        """
+        generation = self._writer.index.refresh().generation
         with self._store.read() as snapshot:
             crowd = labelled(snapshot, generation)
         nobody = Detections.empty(generation.model.embedding_dim)
@@ -35,22 +45,23 @@ class Calibrations:
             places,
             targets=targets,
         )
-        with self._changes.changing(), self._store.write() as change:
+        with self._writer.changing(), self._store.write() as change:
             id = change.add_calibration(
-                generation.model.fingerprint, crowd.labels_sha256, made, KEPT_CALIBRATIONS
+                generation.model.fingerprint, crowd.labels_sha256, made, MOST_CALIBRATIONS
             )
         return self.get(id)
 
-    def of(self, model: GalleryModel) -> list[StoredCalibration]:
-        """Those made with a model, newest first."""
+    def all(self) -> list[StoredCalibration]:
+        """Those made with the active model, newest first: the first is the one in use."""
+        fingerprint = self._writer.index.generation.model.fingerprint
         with self._store.read() as snapshot:
-            return snapshot.calibrations(model.fingerprint, KEPT_CALIBRATIONS)
+            return snapshot.calibrations(fingerprint, MOST_CALIBRATIONS)
 
     def get(self, id: str) -> StoredCalibration:
-        """The one with this id, of whatever model.
+        """The one with this id, of any model.
 
         Raises:
-            CalibrationNotFoundError: when there is none.
+            CalibrationNotFoundError: there is none.
         """
         with self._store.read() as snapshot:
             found = snapshot.calibration(id)
@@ -58,10 +69,11 @@ class Calibrations:
             raise CalibrationNotFoundError(f"there is no calibration {id}")
         return found
 
-    def newest(self, model: GalleryModel) -> StoredCalibration | None:
-        """The newest one made with a model; None when there is none."""
+    def in_use(self, *, view: View | None = None) -> StoredCalibration | None:
+        """The newest one made with the view's model (by default the active one), if any."""
+        generation = self._writer.index.refresh().generation if view is None else view.generation
         with self._store.read() as snapshot:
-            newest = snapshot.newest_calibration(model.fingerprint)
+            newest = snapshot.newest_calibration(generation.model.fingerprint)
             if newest is None:
                 return None
             known = self._used  # reading one takes longer than a search

@@ -1,9 +1,9 @@
-"""An erasure is carried out: rows, index, originals, and every other place with the bytes.
+"""The erasures of a gallery: rows, index, originals, and every other place with the bytes.
 
-What is to go is written down first (indexer/database/erasures.py); each step here can
-be done again.
+What is to go is written down first (indexer/database/erasures.py); each step here can be repeated.
 """
 
+import logging
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -12,103 +12,164 @@ from numpy.typing import NDArray
 from indexer.database import erasures
 from indexer.database.audit import acting_as
 from indexer.database.erasures import Erasure, Pending
-from indexer.errors import ErasureChangedError
-from indexer.gallery.snapshots import ORIGINALS
-from indexer.gallery.writer import Changes
+from indexer.errors import ErasureChangedError, StorageFullError
+from indexer.files.originals import ORIGINALS
+from indexer.gallery.writer import Writer
 
-ERASED_AT_ONCE = 100  # scenes or detections in one transaction of an erasure
+ERASED_AT_ONCE = 100  # scenes or detections, in one transaction
 
-
-def begin(
-    changes: Changes,
-    scene_ids: Collection[str],
-    detection_ids: Collection[str],
-    agreed: Callable[[], bool],
-) -> Erasure:
-    """Write down what is to go: Gallery.erase."""
-    if bool(scene_ids) == bool(detection_ids):
-        raise ValueError("expected scenes, or detections")
-
-    def accept() -> Erasure:
-        with changes.store.write() as change:
-            return erasures.accept(
-                change.connection, scene_ids=scene_ids, detection_ids=detection_ids
-            )
-
-    with changes.changing():
-        if not agreed():
-            raise ErasureChangedError("what would be erased is not what the preview showed")
-        erasure = changes.deleting(accept)
-    changes.on_step("accepted")
-    return erasure
+_log = logging.getLogger(__name__)
 
 
-def finish(changes: Changes, id: str, on_progress: Callable[[int, int], None]) -> None:
-    """Do what an erasure says, or what is left of it: Gallery.finish_erasure."""
-    store = changes.store
-    with store.read() as snapshot:
-        erasure = erasures.get(snapshot.connection, id)
-        pending = erasures.pending(snapshot.connection, id)
-    if pending is None:
-        return
-    ids = [*pending.scenes, *pending.detections]
-    with acting_as(erasure.by):
-        for start in range(0, len(ids), ERASED_AT_ONCE):
-            with changes.changing():
-                _erase_some(changes, id, ids[start : start + ERASED_AT_ONCE])
-            on_progress(start, len(ids))
-        with changes.changing():
-            _forget(changes, pending)
-            changes.on_step("compacted")
-            with store.write() as change:
-                if erasures.pending(change.connection, id) is not None:
-                    erasures.complete(change.connection, id)
-            store.empty_log()
-    changes.refill()
-    changes.on_step("completed")
-    on_progress(len(ids), len(ids))
+class Erasures:
+    """The erasures, as gallery.erasures."""
 
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
 
-def _erase_some(changes: Changes, erasure: str, ids: Collection[str]) -> None:
-    """Remove scenes or detections with one transaction; what is gone is passed over."""
-    rows: list[NDArray[np.int64]] = []
-    contents: list[str] = []
+    def get(self, id: str) -> Erasure:
+        """The receipt of an erasure.
 
-    def delete() -> int:
-        rows.clear()
-        contents.clear()
-        with changes.store.write() as change:
-            for id in ids:
-                if id.startswith("img_"):
-                    removed = change.remove(id, erasure=erasure)
-                    if removed is not None:
-                        contents.append(removed[0])
-                        rows.append(removed[1])
-                else:
-                    of_detection = change.remove_detection(id, erasure=erasure)
-                    if of_detection is not None:
-                        rows.append(of_detection)
-            changes.on_step("erasing")
-            return change.last_change()
+        Raises:
+            ErasureNotFoundError: there is none.
+        """
+        with self._store.read() as snapshot:
+            return erasures.get(snapshot.connection, id)
 
-    number = changes.deleting(delete)
-    changes.on_step("erasure committed")
-    changes.unindex(np.concatenate([*rows, np.zeros(0, np.int64)]), number)
-    changes.on_step("erasure unindexed")
-    for sha256 in contents:
-        changes.erase_original(sha256)
-    changes.on_step("originals erased")
+    def page(self, *, limit: int, before: str | None = None) -> list[Erasure]:
+        """At most limit receipts, newest first, of those with ids below before."""
+        with self._store.read() as snapshot:
+            return erasures.page(snapshot.connection, limit, before)
 
+    def begin(
+        self,
+        *,
+        scene_ids: Collection[str] = (),
+        detection_ids: Collection[str] = (),
+        agreed: Callable[[], bool] = lambda: True,
+    ) -> Erasure:
+        """Begin an erasure: when this returns, it will be done, whatever happens meanwhile.
 
-def _forget(changes: Changes, pending: Pending) -> None:
-    """After the rows are deleted: every other place where an erasure's bytes may be."""
-    with changes.store.read() as snapshot:
-        stored = snapshot.contents()
-    left = [one for one in pending.contents if one[0] not in stored]  # not added since
-    for sha256, _ in left:
-        changes.erase_original(sha256)
-    erasures.remove_copies(changes.directory, left, but=changes.directory / ORIGINALS)
-    with changes.store.write() as change:
-        erasures.remove_mentions(change.connection, pending)
-    changes.reserve.give_up()
-    changes.store.vacuum()
+        Args:
+            scene_ids: erased whole, with everybody in them; unknown ids are left out.
+            detection_ids: instead of scene_ids, people to erase from their scenes, whose pictures
+                stay and still show them.
+            agreed: called while nothing can change: is this what is meant to be erased?
+
+        Raises:
+            ErasureChangedError: it is not agreed; nothing is erased.
+            ValueError: both are given, or neither.
+        """
+        if bool(scene_ids) == bool(detection_ids):
+            raise ValueError("expected scenes, or detections")
+
+        def accept() -> Erasure:
+            with self._store.write() as change:
+                return erasures.accept(
+                    change.connection, scene_ids=scene_ids, detection_ids=detection_ids
+                )
+
+        with self._writer.changing():
+            if not agreed():
+                raise ErasureChangedError("what would be erased is not what the preview showed")
+            erasure = self._writer.deleting(accept)
+        self._writer.on_step("accepted")
+        return erasure
+
+    def finish(
+        self, id: str, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Erasure:
+        """Do what is left of an erasure; afterwards nothing of it can be found any more.
+
+        In the database file, its log, the originals, other files of the gallery's directory, the
+        index in memory. Snapshots are left as they are.
+
+        Raises:
+            ErasureNotFoundError: there is none.
+            StorageFullError: there is no space to write the database anew. The rows are deleted;
+                finish_all, or the next opening, tries the rest again.
+            GalleryError: a read does not end; the same.
+        """
+        with self._writer.exclusive:
+            self._finish(id, on_progress)
+        return self.get(id)
+
+    def finish_all(self) -> None:
+        """Go on with what a death left undone; what has no space waits for the next call."""
+        with self._store.read() as snapshot:
+            unfinished = erasures.unfinished(snapshot.connection)
+        for id in unfinished:
+            try:
+                self.finish(id)
+            except StorageFullError as error:
+                _log.warning("the erasure %s is not finished: %s", id, error)
+
+    def _finish(self, id: str, on_progress: Callable[[int, int], None]) -> None:
+        writer = self._writer
+        with self._store.read() as snapshot:
+            erasure = erasures.get(snapshot.connection, id)
+            pending = erasures.pending(snapshot.connection, id)
+        if pending is None:
+            return
+        ids = [*pending.scenes, *pending.detections]
+        with acting_as(erasure.by):
+            for start in range(0, len(ids), ERASED_AT_ONCE):
+                with writer.changing():
+                    self._erase_some(id, ids[start : start + ERASED_AT_ONCE])
+                on_progress(start, len(ids))
+            with writer.changing():
+                self._forget(pending)
+                writer.on_step("compacted")
+                with self._store.write() as change:
+                    if erasures.pending(change.connection, id) is not None:
+                        erasures.complete(change.connection, id)
+                self._store.empty_log()
+        writer.refill()
+        writer.on_step("completed")
+        on_progress(len(ids), len(ids))
+
+    def _erase_some(self, erasure: str, ids: Collection[str]) -> None:
+        """Remove scenes or detections in one transaction; what is gone is passed over."""
+        writer = self._writer
+        rows: list[NDArray[np.int64]] = []
+        contents: list[str] = []
+
+        def delete() -> int:
+            rows.clear()
+            contents.clear()
+            with self._store.write() as change:
+                for id in ids:
+                    if id.startswith("img_"):
+                        removed = change.remove(id, erasure=erasure)
+                        if removed is not None:
+                            contents.append(removed[0])
+                            rows.append(removed[1])
+                    else:
+                        of_detection = change.remove_detection(id, erasure=erasure)
+                        if of_detection is not None:
+                            rows.append(of_detection)
+                writer.on_step("erasing")
+                return change.last_change()
+
+        number = writer.deleting(delete)
+        writer.on_step("erasure committed")
+        writer.unindex(np.concatenate([*rows, np.zeros(0, np.int64)]), number)
+        writer.on_step("erasure unindexed")
+        for sha256 in contents:
+            writer.erase_original(sha256)
+        writer.on_step("originals erased")
+
+    def _forget(self, pending: Pending) -> None:
+        """After the rows are deleted: every other place where an erasure's bytes may be."""
+        writer = self._writer
+        with self._store.read() as snapshot:
+            stored = snapshot.contents()
+        left = [one for one in pending.contents if one[0] not in stored]  # not added since
+        for sha256, _ in left:
+            writer.erase_original(sha256)
+        erasures.remove_copies(writer.directory, left, but=writer.directory / ORIGINALS)
+        with self._store.write() as change:
+            erasures.remove_mentions(change.connection, pending)
+        writer.reserve.give_up()
+        self._store.vacuum()

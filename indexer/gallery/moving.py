@@ -15,8 +15,9 @@ from pathlib import Path
 from indexer.database import audit
 from indexer.database.store import DATABASE, Store
 from indexer.errors import GalleryError, SnapshotDamagedError
-from indexer.gallery.gallery import Gallery, open_originals
-from indexer.gallery.snapshots import Manifest, check_snapshot
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.manifest import Manifest, check_snapshot
+from indexer.gallery.opening import open_originals
 from indexer.locks import DirectoryLock
 
 Progress = Callable[[int, int], None]
@@ -33,7 +34,7 @@ def export_gallery(
     if target.exists():
         raise GalleryError(f"{target} is there already")
     with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".export-") as folder:
-        manifest = gallery.snapshot(into=Path(folder), on_progress=on_progress)
+        manifest = gallery.snapshots.make(into=Path(folder), on_progress=on_progress)
         made = Path(folder) / manifest.id
         if target.suffix == ".tar":
             packed = Path(folder) / target.name

@@ -10,10 +10,22 @@ from indexer.database import generations
 from indexer.database.store import DATABASE, Store
 from indexer.errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from indexer.files.object_originals import ObjectOriginals
-from indexer.files.originals import Originals
+from indexer.files.objects import Objects
+from indexer.files.originals import ORIGINALS, Originals
+from indexer.gallery.restoring import finish_restore, has_gallery
+from indexer.locks import DirectoryLock
 from indexer.records import EVERY_SCENE, GalleryModel
 
 _log = logging.getLogger(__name__)
+
+
+def open_originals(directory: Path, url: str | None) -> Originals | ObjectOriginals:
+    """A gallery's originals: files in its directory, or in object storage.
+
+    Raises:
+        GalleryError: the URL cannot be used.
+    """
+    return Originals(directory / ORIGINALS) if url is None else ObjectOriginals(Objects(url))
 
 
 @contextmanager
@@ -37,6 +49,24 @@ def model_in(database: Path | str) -> GalleryModel | None:
             return None if generation is None else generation.model
     finally:
         store.close()
+
+
+def remembered_model(directory: Path, database: str | None = None) -> GalleryModel | None:
+    """Whose embeddings a gallery holds, without loading it; None when there is no gallery.
+
+    Raises:
+        GalleryLockedError: it is open, and not in a database that is shared.
+    """
+    if database is not None:
+        return model_in(database)
+    if not has_gallery(directory):
+        return None
+    lock = DirectoryLock(directory)
+    try:
+        finish_restore(directory)
+        return model_in(directory / DATABASE)
+    finally:
+        lock.release()
 
 
 def settle_model(

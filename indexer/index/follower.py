@@ -1,4 +1,4 @@
-"""The index that answers, and how it keeps up with the database."""
+"""The index of the active generation, and how it keeps up with the database."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from indexer.index.milvus import MilvusIndex
 
 
-class Answering:
-    """Holds the index of the generation that answers; another one takes its place whole.
+class ActiveIndex:
+    """The index of the active generation; activating another one puts its index here.
 
     Attributes:
-        live: that index. Who needs it twice reads it once: it may be another one at any time.
-        writing: held by who changes the database.
+        live: that index. Read it once where you need it twice: it may be replaced at any time.
+        writing: the lock of whoever changes the database.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Answering:
 
     # Keeping up
 
-    def refresh(self) -> None:
-        """Bring the index up to what the database holds now, where it may be behind."""
+    def refresh(self) -> PeopleIndex:
+        """The index, brought up to what the database holds now where it may be behind."""
         if self._stale:
             with self.writing, self._catching:
                 if self._stale:
@@ -58,6 +58,7 @@ class Answering:
                     self._stale = False
         if self._store.shared or self.live.outside:
             self._take_over()
+        return self.live
 
     def distrust(self) -> None:
         """Let the next call fill a new index: this one may lack a change."""

@@ -111,6 +111,19 @@ class PeopleIndex(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class View:
+    """A generation and the index of its people: a query must be described and ranked by one."""
+
+    generation: Generation
+    live: PeopleIndex
+
+
+def number_of(view: View | None) -> int | None:
+    """The number of a view's generation; None, for the active generation, without a view."""
+    return None if view is None else view.generation.number
+
+
 class LiveIndex:
     """A vector index in memory that many threads may search while one changes it. A PeopleIndex.
 

@@ -235,7 +235,7 @@ def _known(gallery: Gallery) -> NDArray[np.bytes_]:
     found: list[bytes] = []
     cursor = None
     while True:
-        page = gallery.scenes(limit=KNOWN_AT_ONCE, cursor=cursor)
+        page = gallery.scenes.page(limit=KNOWN_AT_ONCE, cursor=cursor)
         found += [bytes.fromhex(scene.sha256) for scene in page.scenes]
         cursor = page.next_cursor
         if cursor is None:

@@ -64,10 +64,10 @@ def index_scene(
         After either, nothing was stored.
     """
     sha256 = hashlib.sha256(content).hexdigest()
-    stored = gallery.find(sha256)
+    stored = gallery.scenes.find(sha256)
     if stored is not None:
         return AddResult(stored, created=False)
-    if external_id is not None and gallery.count(SceneFilter(external_id=external_id)):
+    if external_id is not None and gallery.scenes.count(SceneFilter(external_id=external_id)):
         raise ExternalIdConflictError(f"another scene has the external id {external_id!r}")
     image = read_image(content, limits)
     scene = NewScene(
@@ -87,7 +87,7 @@ def index_scene(
         view = gallery.view()
         people = find_people(image.pixels, _detector(detector, detector_of, view.generation.model))
         further = {}
-        building = None if detector_of is None else gallery.building()
+        building = None if detector_of is None else gallery.generations.building()
         if detector_of is not None and building is not None:
             try:
                 further[building.id] = find_people(image.pixels, detector_of(building.model))

@@ -78,7 +78,7 @@ def reindex(
             the generation does not answer, and is kept.
         ModelFileError, StorageFullError, GalleryError: as they come.
     """
-    generation = gallery.begin_generation(model)
+    generation = gallery.generations.begin(model)
     try:
         while True:
             failed = _fill(gallery, generation, detector_of, limits, run, on_progress, on_failure)
@@ -88,7 +88,7 @@ def reindex(
                     "changed"
                 )
             if not activate:
-                gallery.keep_generation(generation.id)
+                gallery.generations.park(generation.id)
                 break
             if min_map_ratio is not None:
                 comparison = compare_generations(gallery, generation)
@@ -100,13 +100,13 @@ def reindex(
                         f"{model.name}: {comparison.ratio:.3f} of it, asked for {min_map_ratio:g}. "
                         f"{generation.id} is kept, and does not answer."
                     )
-            if gallery.activate(generation.id):
+            if gallery.generations.activate(generation.id):
                 break
     except BaseException as error:
         if gives_up(error):
-            gallery.keep_generation(generation.id)
+            gallery.generations.park(generation.id)
         raise
-    return gallery.generation(generation.id)
+    return gallery.generations.get(generation.id)
 
 
 def compare_generations(gallery: Gallery, generation: Generation) -> Comparison:
@@ -115,7 +115,7 @@ def compare_generations(gallery: Gallery, generation: Generation) -> Comparison:
     Raises:
         TooFewLabelsError
     """
-    return compare(gallery.labelled(), gallery.labelled(generation=generation))
+    return compare(gallery.people.labelled(), gallery.people.labelled(generation=generation))
 
 
 def _fill(
@@ -129,16 +129,16 @@ def _fill(
 ) -> int:
     """Give a generation every scene that it lacks; how many could not be indexed."""
     after = failed = 0
-    while lacking := gallery.lacking(generation.id, limit=SCENES_AT_ONCE, after=after):
-        done, total = gallery.scenes_in(generation.id)
+    while lacking := gallery.generations.lacking(generation.id, limit=SCENES_AT_ONCE, after=after):
+        done, total = gallery.generations.scenes_in(generation.id)
         after = max(lacking)
         for scene_id in lacking.values():
 
             def index(scene_id: str = scene_id) -> None:
-                content = gallery.content(scene_id)
+                content = gallery.scenes.content(scene_id)
                 image = read_image(content, limits)
                 people = find_people(image.pixels, detector_of(generation.model))
-                gallery.add_people(generation.id, scene_id, people)
+                gallery.generations.add_people(generation.id, scene_id, people)
 
             try:
                 run(index)

@@ -47,7 +47,7 @@ def run(photos, gallery, seconds=0.0, **options):
     options = {"scenes_per_shard": 10, **options}
     make_pool = options.pop("make_pool", partial(Processes, 2))
     detector_of = options.pop("detector_of", partial(SlowDetector, seconds))
-    directory = gallery.snapshots.parent / "bulk"
+    directory = gallery.snapshots.directory.parent / "bulk"
     return bulk([photos], gallery, directory, make_pool, detector_of, **options)
 
 

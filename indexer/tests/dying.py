@@ -9,8 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from indexer.gallery.gallery import Gallery, remembered_model
-from indexer.gallery.snapshots import list_snapshots, restore_snapshot
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.opening import remembered_model
+from indexer.gallery.restoring import restore_snapshot
+from indexer.gallery.snapshots import list_snapshots
 from indexer.ingest.ingest import ingest
 from indexer.ingest.reindex import reindex
 from indexer.tests.scenery import (
@@ -80,18 +82,18 @@ def main(action, directory, argument):
         restore_snapshot(found.path, directory, on_step=die_at(argument))
     else:
         gallery = open_gallery(directory, engine="exact", on_step=die_at(argument))
-        scene = gallery.find(new_scene("old 1").sha256)
+        scene = gallery.scenes.find(new_scene("old 1").sha256)
         if action == "remove":
             gallery.remove(scene.id)
         elif action == "snapshot":
-            gallery.snapshot()
+            gallery.snapshots.make()
         elif action == "compact":
-            gallery.compact()
+            gallery.upkeep.compact()
         elif action == "erase":
-            gallery.finish_erasure(gallery.erase(scene_ids=[scene.id]).id)
+            gallery.erasures.finish(gallery.erasures.begin(scene_ids=[scene.id]).id)
         elif action == "forget":
             first_two = [one.id for one in scene.detections[:2]]
-            gallery.finish_erasure(gallery.erase(detection_ids=first_two).id)
+            gallery.erasures.finish(gallery.erasures.begin(detection_ids=first_two).id)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def gallery(tmp_path):
 def contents(gallery):
     """Each scene by its external id: bytes, boxes, scores and the stored vectors' best hits."""
     found = {}
-    for scene in gallery.scenes(limit=1000).scenes:
+    for scene in gallery.scenes.page(limit=1000).scenes:
         whole = gallery.get(scene.id)
         boxes = [(one.box, one.score) for one in whole.detections]
         assert scene.external_id not in found
@@ -75,7 +75,7 @@ def test_a_bulk_run_stores_what_the_plain_indexer_stores(photos, gallery, tmp_pa
         assert stored == Stored(created=COUNT, people=2 * COUNT)
         assert contents(gallery) == contents(plain)
         assert ranking(gallery) == ranking(plain)
-    assert {entry.key for entry in gallery.trail(limit=COUNT)} == {"(command line)"}
+    assert {entry.key for entry in gallery.trail.entries(limit=COUNT)} == {"(command line)"}
     assert not (tmp_path / "gallery" / "bulk").exists()
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_changes_between_finding_and_storing_is_not_stored(gallery, 
 
     stored = run(folder, gallery, detector_of=partial(ChangingDetector, folder / "a.png"))
 
-    assert (stored.created, gallery.count()) == (0, 0)
+    assert (stored.created, gallery.scenes.count()) == (0, 0)
     assert stored.failed == ((str(folder / "a.png"), "the file was changed while it was indexed"),)
 
 
@@ -263,4 +263,4 @@ def test_ray_does_what_processes_do(photos, gallery, tmp_path):
 
     assert (len(killed), len(started)) == (1, 3)
     assert stored == Stored(created=COUNT, people=2 * COUNT)
-    assert gallery.count() == COUNT
+    assert gallery.scenes.count() == COUNT

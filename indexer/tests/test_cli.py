@@ -44,7 +44,7 @@ def test_add_stores_a_folder_and_says_how_many(run, photos, tmp_path):
 
     assert (code, out) == (0, "3 added with 6 people, 0 already there, 0 failed\n")
     with Gallery.reopen(tmp_path / "gallery") as gallery:
-        (scene,) = gallery.scenes(SceneFilter(external_id="1.png")).scenes
+        (scene,) = gallery.scenes.page(SceneFilter(external_id="1.png")).scenes
         assert (scene.camera_id, scene.tags) == ("cam", ("a", "b"))
 
 
@@ -61,7 +61,7 @@ def test_without_a_directory_the_gallery_is_the_services_own(run, photos, monkey
     assert cli.main(["add", str(photos)]) == 0
 
     with Gallery.reopen(tmp_path / "data") as gallery:
-        assert gallery.count() == 3
+        assert gallery.scenes.count() == 3
 
 
 def test_add_lists_what_failed_at_the_end_and_exits_with_1(run, photos, tmp_path):
@@ -105,7 +105,7 @@ def test_search_prints_a_line_per_hit(run, photos):
 def test_remove_takes_ids_and_external_ids(run, photos, tmp_path):
     run("add", photos)
     with Gallery.reopen(tmp_path / "gallery") as gallery:
-        id = gallery.scenes().scenes[0].id
+        id = gallery.scenes.page().scenes[0].id
 
     code, out, _ = run("remove", id, "2.png")
 
@@ -132,12 +132,12 @@ def test_a_snapshot_is_made_listed_and_restored(run, photos, tmp_path):
     assert run("restore", Path(path).name)[0] == 0
 
     with Gallery.reopen(tmp_path / "gallery") as gallery:
-        assert {scene.external_id for scene in gallery.scenes().scenes} == {
+        assert {scene.external_id for scene in gallery.scenes.page().scenes} == {
             "0.png",
             "1.png",
             "2.png",
         }
-        assert gallery.trail(limit=1)[0].key == "(command line)"
+        assert gallery.trail.entries(limit=1)[0].key == "(command line)"
 
 
 def test_snapshots_may_lie_elsewhere(run, photos, tmp_path):

@@ -40,20 +40,20 @@ def death(*arguments):
 
 def assert_whole(gallery, directory):
     """What the database, the originals, and the index hold is the same, and search is exact."""
-    scenes = gallery.scenes(limit=10_000).scenes
+    scenes = gallery.scenes.page(limit=10_000).scenes
     stored = [detection for scene in scenes for detection in scene.detections]
     assert {path.name for path in (directory / "originals").iterdir()} == {
         scene.sha256 for scene in scenes
     }
     for scene in scenes:
-        gallery.content(scene.id)  # checks the SHA-256
+        gallery.scenes.content(scene.id)  # checks the SHA-256
     stats = gallery.stats()
     assert (stats.scenes, stats.detections) == (len(scenes), len(stored))
     assert stats.index_change == stats.last_change
-    assert len(gallery._live.rows()) == len(stored)
+    assert len(gallery.index.live.rows()) == len(stored)
     if not stored:
         return
-    embeddings = np.stack([gallery.embedding(one.id) for one in stored]).astype(float)
+    embeddings = np.stack([gallery.people.embedding(one.id) for one in stored]).astype(float)
     query = unit(np.random.default_rng(1).standard_normal(embeddings.shape[1], np.float32))
     scores = np.round(np.array([one.score for one in stored]) * (embeddings @ query), 6)
     best = sorted(zip(-scores, [one.id for one in stored], strict=True))[:10]
@@ -85,8 +85,8 @@ def test_a_scene_is_stored_whole_or_not_at_all_wherever_adding_it_ends(tmp_path,
 
     with open_gallery(tmp_path) as gallery:
         assert_whole(gallery, tmp_path)
-        found = gallery.find(new_scene("new").sha256)
-        assert gallery.count() == 3 + stays
+        found = gallery.scenes.find(new_scene("new").sha256)
+        assert gallery.scenes.count() == 3 + stays
         assert (found is not None) == stays
         if found is not None:
             assert (found.external_id, found.tags) == ("new", ("a", "b"))
@@ -107,8 +107,8 @@ def test_a_scene_is_gone_wholly_or_not_at_all_wherever_removing_it_ends(tmp_path
 
     with open_gallery(tmp_path) as gallery:
         assert_whole(gallery, tmp_path)
-        assert (gallery.find(new_scene("old 1").sha256) is not None) == stays
-        assert gallery.count() == 2 + stays
+        assert (gallery.scenes.find(new_scene("old 1").sha256) is not None) == stays
+        assert gallery.scenes.count() == 2 + stays
 
 
 def test_what_was_acknowledged_survives_being_killed_at_any_moment(tmp_path):
@@ -152,9 +152,9 @@ def test_what_was_acknowledged_survives_being_killed_at_any_moment(tmp_path):
                     assert (life < 7, lines[-1].split()[1]) == (True, id)
                     removed.add(id)
                     continue
-                assert gallery.content(id) == content
+                assert gallery.scenes.content(id) == content
                 assert len(scene.detections) == 2
                 for one, embedding in zip(scene.detections, expected.embeddings, strict=True):
-                    assert gallery.embedding(one.id).tobytes() == embedding.tobytes()
+                    assert gallery.people.embedding(one.id).tobytes() == embedding.tobytes()
     assert lines[-1].split()[0] == "done"
     assert process.returncode == 0

@@ -32,7 +32,7 @@ def answers(gallery):
             assert str(error)
             told[what] = None
 
-    ask("scenes", lambda: gallery.scenes(limit=1000))
+    ask("scenes", lambda: gallery.scenes.page(limit=1000))
     scenes = told.pop("scenes") or EMPTY
     for number in range(SCENES):
         query = people(3, seed=number).embeddings[0]
@@ -40,9 +40,9 @@ def answers(gallery):
     for scene in scenes.scenes:
         about = (scene.camera_id, scene.tags, scene.captured_at, scene.attributes, scene.created_at)
         told["scene", scene.sha256] = (scene.external_id, scene.width, scene.height, *about)
-        ask(("content", scene.sha256), lambda id=scene.id: gallery.content(id))
+        ask(("content", scene.sha256), lambda id=scene.id: gallery.scenes.content(id))
         for one in scene.detections:
-            ask(("embedding", one.id), lambda id=one.id: gallery.embedding(id).tobytes())
+            ask(("embedding", one.id), lambda id=one.id: gallery.people.embedding(id).tobytes())
     return told
 
 
@@ -96,9 +96,9 @@ def test_a_scene_that_is_not_as_it_was_written_is_refused_and_found(whole, damag
         base.execute(f"UPDATE scenes SET {damage} WHERE number = 7")
     with open_gallery(whole[0]) as gallery:
         with pytest.raises(GalleryDamagedError, match="not as it was written"):
-            gallery.scenes(limit=1000)
+            gallery.scenes.page(limit=1000)
         with pytest.raises(GalleryDamagedError, match="not as it was written"):
-            gallery.rebuild()
+            gallery.index.rebuild()
         assert gallery.search(people(1).embeddings[0], k=1)  # of other scenes
 
 
@@ -108,17 +108,17 @@ def test_a_changed_tag_is_noticed(whole, damage):
         base.execute(f"{damage} WHERE scene = 8")
     with open_gallery(whole[0]) as gallery:
         with pytest.raises(GalleryDamagedError, match="not as it was written"):
-            gallery.scenes(limit=1000)
+            gallery.scenes.page(limit=1000)
         with pytest.raises(GalleryDamagedError, match="not as it was written"):
-            gallery.rebuild()
+            gallery.index.rebuild()
 
 
 def test_a_changed_scene_is_as_it_was_written_last(whole):
     with open_gallery(whole[0]) as gallery:
-        scene = gallery.scenes().scenes[7]
+        scene = gallery.scenes.page().scenes[7]
         for changes in ({"camera_id": "b"}, {"tags": ("c", "a", "c")}, {"external_id": None}):
-            gallery.patch(scene.id, changes)
-        gallery.rebuild()
+            gallery.scenes.patch(scene.id, changes)
+        gallery.index.rebuild()
 
         assert gallery.get(scene.id).tags == ("c", "a")
 

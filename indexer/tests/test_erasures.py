@@ -25,7 +25,7 @@ def gallery_of_many(directory):
         for number, name in enumerate(NAMES):
             gallery.add(new_scene(name), people(4, seed=number))
         for name in NAMES[10:30:3]:  # so that rows have moved between pages, and left gaps
-            gallery.remove(gallery.find(new_scene(name).sha256).id)
+            gallery.remove(gallery.scenes.find(new_scene(name).sha256).id)
 
 
 def vectors(number, count=4):
@@ -42,7 +42,7 @@ def found_in(directory, *needles):
 
 
 def scene_of(gallery, name):
-    return gallery.find(new_scene(name).sha256)
+    return gallery.scenes.find(new_scene(name).sha256)
 
 
 def test_of_an_erased_scene_no_byte_is_left_in_the_directory(tmp_path):
@@ -55,7 +55,9 @@ def test_of_an_erased_scene_no_byte_is_left_in_the_directory(tmp_path):
         scenes = [scene_of(gallery, "old 1"), scene_of(gallery, "a face")]
         assert found_in(tmp_path, *vectors(1), b"old 1", b"a face")
 
-        erasure = gallery.finish_erasure(gallery.erase(scene_ids=[one.id for one in scenes]).id)
+        erasure = gallery.erasures.finish(
+            gallery.erasures.begin(scene_ids=[one.id for one in scenes]).id
+        )
 
         needles = [*vectors(1), b"old 1", b"a face", *(one.sha256.encode() for one in scenes)]
         needles += [embedding.tobytes() for embedding in people(2, seed=99).embeddings]
@@ -72,10 +74,12 @@ def test_erased_detections_leave_their_scene_and_its_picture(tmp_path):
         scene = scene_of(gallery, "old 1")
         erased, kept = scene.detections[:2], scene.detections[2:]
 
-        erasure = gallery.finish_erasure(gallery.erase(detection_ids=[one.id for one in erased]).id)
+        erasure = gallery.erasures.finish(
+            gallery.erasures.begin(detection_ids=[one.id for one in erased]).id
+        )
 
         assert gallery.get(scene.id).detections == kept
-        assert gallery.content(scene.id) == b"old 1"
+        assert gallery.scenes.content(scene.id) == b"old 1"
         assert found_in(tmp_path, *vectors(1, 2)) == []
         assert found_in(tmp_path, vectors(1)[3])
         assert_whole(gallery, tmp_path)
@@ -86,9 +90,9 @@ def test_a_receipt_says_what_when_and_who_by_hashes_alone(tmp_path):
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
         scene = scene_of(gallery, "old 1")
-        accepted = gallery.erase(scene_ids=[scene.id, "img_none"])
-        receipt = gallery.finish_erasure(accepted.id)
-        again = gallery.finish_erasure(accepted.id)
+        accepted = gallery.erasures.begin(scene_ids=[scene.id, "img_none"])
+        receipt = gallery.erasures.finish(accepted.id)
+        again = gallery.erasures.finish(accepted.id)
 
     ids = [scene.id, *(one.id for one in scene.detections)]
     assert receipt.ids_sha256 == tuple(sorted(map(hash_id, ids)))
@@ -96,11 +100,11 @@ def test_a_receipt_says_what_when_and_who_by_hashes_alone(tmp_path):
     assert receipt.accepted_at <= receipt.completed_at
     assert again == receipt
     with Gallery.reopen(tmp_path) as gallery:
-        assert gallery.erasure(receipt.id) == receipt
-        assert gallery.erasures(limit=5) == [receipt]
-        assert gallery.erasures(limit=5, before=receipt.id) == []
+        assert gallery.erasures.get(receipt.id) == receipt
+        assert gallery.erasures.page(limit=5) == [receipt]
+        assert gallery.erasures.page(limit=5, before=receipt.id) == []
         with pytest.raises(ErasureNotFoundError):
-            gallery.erasure("era_none")
+            gallery.erasures.get("era_none")
 
 
 def test_what_is_not_agreed_is_not_erased(tmp_path):
@@ -109,25 +113,25 @@ def test_what_is_not_agreed_is_not_erased(tmp_path):
         scene = scene_of(gallery, "old 1")
 
         with pytest.raises(ErasureChangedError):
-            gallery.erase(scene_ids=[scene.id], agreed=lambda: False)
+            gallery.erasures.begin(scene_ids=[scene.id], agreed=lambda: False)
 
         assert gallery.get(scene.id) == scene
-        assert gallery.erasures(limit=5) == []
+        assert gallery.erasures.page(limit=5) == []
         with pytest.raises(ValueError, match="scenes, or detections"):
-            gallery.erase()
+            gallery.erasures.begin()
 
 
 def test_a_picture_that_was_added_again_after_it_was_accepted_stays(tmp_path):
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
         scene = scene_of(gallery, "old 1")
-        accepted = gallery.erase(scene_ids=[scene.id])
+        accepted = gallery.erasures.begin(scene_ids=[scene.id])
         gallery.remove(scene.id)
         again = gallery.add(new_scene("old 1"), people(1, seed=77)).scene
 
-        gallery.finish_erasure(accepted.id)
+        gallery.erasures.finish(accepted.id)
 
-        assert gallery.content(again.id) == b"old 1"
+        assert gallery.scenes.content(again.id) == b"old 1"
         assert found_in(tmp_path, *vectors(1)) == []
         assert_whole(gallery, tmp_path)
 
@@ -140,7 +144,9 @@ def test_a_search_during_an_erasure_does_not_hinder_it(tmp_path):
             assert len(gallery.search(people(1, seed=5).embeddings[0], k=200)) > 100
 
     with open_gallery(tmp_path, on_step=search) as gallery:
-        gallery.finish_erasure(gallery.erase(scene_ids=[scene_of(gallery, "old 1").id]).id)
+        gallery.erasures.finish(
+            gallery.erasures.begin(scene_ids=[scene_of(gallery, "old 1").id]).id
+        )
 
         assert_whole(gallery, tmp_path)
 
@@ -150,14 +156,14 @@ def test_an_erasure_writes_the_database_anew_and_leaves_no_unused_page(tmp_path)
     with open_gallery(tmp_path) as gallery:
         for number in range(100, 130):
             gallery.add(new_scene(f"{number}"), people(20, seed=number))
-        ids = [scene.id for scene in gallery.scenes(limit=60).scenes[:-3]]
+        ids = [scene.id for scene in gallery.scenes.page(limit=60).scenes[:-3]]
         for id in ids[30:]:
             gallery.remove(id)
-        assert gallery.index_state().database_free_bytes > 0
+        assert gallery.upkeep.index_state().database_free_bytes > 0
 
-        gallery.finish_erasure(gallery.erase(scene_ids=ids[:5]).id)
+        gallery.erasures.finish(gallery.erasures.begin(scene_ids=ids[:5]).id)
 
-        assert gallery.index_state().database_free_bytes == 0
+        assert gallery.upkeep.index_state().database_free_bytes == 0
         assert (tmp_path / "gallery.sqlite3-wal").stat().st_size == 0
 
 
@@ -178,8 +184,8 @@ def test_searches_go_on_while_the_database_is_written_anew(tmp_path):
         threads = [threading.Thread(target=search, args=(gallery, seed)) for seed in (1, 2)]
         for thread in threads:
             thread.start()
-        for scene in gallery.scenes(limit=5).scenes:
-            gallery.finish_erasure(gallery.erase(scene_ids=[scene.id]).id)
+        for scene in gallery.scenes.page(limit=5).scenes:
+            gallery.erasures.finish(gallery.erasures.begin(scene_ids=[scene.id]).id)
         ended.set()
         for thread in threads:
             thread.join()
@@ -194,18 +200,18 @@ def test_a_read_without_an_end_is_told_and_the_erasure_goes_on_later(tmp_path, m
     monkeypatch.setattr("indexer.database.sqlite.CHECKPOINT_WAIT_S", 0)
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
-        accepted = gallery.erase(scene_ids=[scene_of(gallery, "old 1").id])
+        accepted = gallery.erasures.begin(scene_ids=[scene_of(gallery, "old 1").id])
         with (
             gallery._store.frozen(),
             pytest.raises(GalleryError, match="without an end"),
         ):
-            gallery.finish_erasure(accepted.id)
-        assert gallery.erasure(accepted.id).completed_at is None
+            gallery.erasures.finish(accepted.id)
+        assert gallery.erasures.get(accepted.id).completed_at is None
         assert scene_of(gallery, "old 1") is None
 
-        gallery.finish_erasures()
+        gallery.erasures.finish_all()
 
-        assert gallery.erasure(accepted.id).completed_at is not None
+        assert gallery.erasures.get(accepted.id).completed_at is not None
         assert found_in(tmp_path, *vectors(1), b"old 1") == []
 
 
@@ -215,19 +221,19 @@ def test_without_space_an_erasure_deletes_and_is_finished_later(tmp_path, monkey
 
     gallery_of_many(tmp_path)
     with open_gallery(tmp_path) as gallery:
-        accepted = gallery.erase(scene_ids=[scene_of(gallery, "old 1").id])
+        accepted = gallery.erasures.begin(scene_ids=[scene_of(gallery, "old 1").id])
         with monkeypatch.context() as patched, pytest.raises(StorageFullError):
             patched.setattr(Store, "vacuum", full)
-            gallery.finish_erasure(accepted.id)
+            gallery.erasures.finish(accepted.id)
         assert scene_of(gallery, "old 1") is None
-        assert gallery.erasure(accepted.id).completed_at is None
+        assert gallery.erasures.get(accepted.id).completed_at is None
     with monkeypatch.context() as patched:
         patched.setattr(Store, "vacuum", full)
         with open_gallery(tmp_path) as gallery:  # opens nevertheless
-            assert gallery.erasure(accepted.id).completed_at is None
+            assert gallery.erasures.get(accepted.id).completed_at is None
 
     with open_gallery(tmp_path) as gallery:
-        assert gallery.erasure(accepted.id).completed_at is not None
+        assert gallery.erasures.get(accepted.id).completed_at is not None
     assert found_in(tmp_path, *vectors(1), b"old 1") == []
 
 
@@ -253,15 +259,17 @@ def test_what_was_accepted_is_erased_wherever_the_erasure_ends(tmp_path, action,
     count = {"erase": 4, "forget": 2}[action]
     with open_gallery(tmp_path) as gallery:
         assert_whole(gallery, tmp_path)
-        (receipt,) = gallery.erasures(limit=5)
+        (receipt,) = gallery.erasures.page(limit=5)
         assert receipt.completed_at is not None
         assert receipt.detections == count
         assert (scene_of(gallery, "old 1") is None) == (action == "erase")
         assert found_in(tmp_path, *vectors(1, count)) == []
-        actions = [entry.action for entry in gallery.trail(limit=100)]
+        actions = [entry.action for entry in gallery.trail.entries(limit=100)]
         assert (actions.count("erasure_accepted"), actions.count("erasure_completed")) == (1, 1)
         removed = {"erase": "scene_removed", "forget": "detection_removed"}[action]
-        erased = [entry for entry in gallery.trail(limit=100, action=removed) if entry.details]
+        erased = [
+            entry for entry in gallery.trail.entries(limit=100, action=removed) if entry.details
+        ]
         assert len(erased) == {"erase": 1, "forget": 2}[action]
     if action == "erase":
         assert found_in(tmp_path, b"old 1") == []

@@ -55,7 +55,7 @@ def label_all(gallery, people):
     for stored, who in people:
         for detection, person in zip(stored.detections, who, strict=True):
             if person >= 0:
-                gallery.label(detection.id, f"p{person}")
+                gallery.people.label(detection.id, f"p{person}")
 
 
 def offline_score(scenes, detections, queries, embeddings):
@@ -83,7 +83,7 @@ def test_labels_give_the_figures_of_the_offline_evaluator(town):
     for number, (stored, who) in enumerate(people):
         for detection, person in zip(stored.detections, who, strict=True):
             if person >= 0:
-                gallery.label(detection.id, f"p{person}")
+                gallery.people.label(detection.id, f"p{person}")
         own = [
             (box, person)
             for box, person in zip(detections[number].boxes, who, strict=True)
@@ -95,7 +95,7 @@ def test_labels_give_the_figures_of_the_offline_evaluator(town):
             if person >= 0 and seen.count(person) > 1:
                 queries.append(Query(number, detections[number].boxes[place], person, elsewhere))
                 embeddings.append(detections[number].embeddings[place])
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     measured = evaluate(crowd, questions_of_labels(crowd))
 
     assert_same(measured.result, offline_score(annotated, detections, queries, embeddings))
@@ -108,7 +108,7 @@ def test_labels_give_the_figures_of_the_offline_evaluator(town):
 def test_among_the_labelled_only_strangers_are_no_wrong_hits(town):
     gallery, _, _, people = town
     label_all(gallery, people)
-    every, labelled = gallery.everybody(), gallery.labelled()
+    every, labelled = gallery.people.everybody(), gallery.people.labelled()
     among_all = evaluate(every, questions_of_labels(every)).result
     among_labelled = evaluate(labelled, questions_of_labels(labelled)).result
 
@@ -119,7 +119,7 @@ def test_among_the_labelled_only_strangers_are_no_wrong_hits(town):
 
 def test_annotated_boxes_give_the_figures_and_the_recall_of_the_offline_evaluator(town):
     gallery, scenes, detections, people = town
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     queries, embeddings, questions = [], [], []
     for number, (_, who) in enumerate(people):
         for place, person in enumerate(who):
@@ -151,7 +151,7 @@ def test_annotated_boxes_give_the_figures_and_the_recall_of_the_offline_evaluato
 
 def test_truths_without_boxes_rank_scenes_by_their_best_detection(town):
     gallery, scenes, detections, people = town
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     questions, expected_ap, expected_first = [], [], []
     for number, (_, who) in enumerate(people):
         for place, person in enumerate(who):
@@ -203,8 +203,8 @@ def test_asking_a_few_at_a_time_gives_the_same(town, monkeypatch):
     gallery, _, _, people = town
     for stored, who in people:
         for detection, person in zip(stored.detections, who, strict=True):
-            gallery.label(detection.id, f"p{person}")
-    crowd = gallery.everybody()
+            gallery.people.label(detection.id, f"p{person}")
+    crowd = gallery.people.everybody()
     questions, told = questions_of_labels(crowd), []
     whole = evaluate(crowd, questions).result
     monkeypatch.setattr(module, "AT_ONCE", 5 * len(crowd.scenes))
@@ -217,7 +217,7 @@ def test_asking_a_few_at_a_time_gives_the_same(town, monkeypatch):
 
 def test_only_the_scenes_named_are_searched(town):
     gallery, _, detections, people = town
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     person = people[0][1][0]
     there = [n for n, (_, who) in enumerate(people) if person in who and n][:1]
     box = crowd.people[there[0]].boxes[people[there[0]][1].index(person)]
@@ -231,7 +231,7 @@ def test_only_the_scenes_named_are_searched(town):
 def test_intervals_are_those_of_drawing_people_anew(town):
     gallery, _, _, people = town
     label_all(gallery, people)
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     questions = questions_of_labels(crowd)
     measured = evaluate(crowd, questions)
     names = sorted({one.person for one in questions})
@@ -253,7 +253,7 @@ def test_intervals_are_those_of_drawing_people_anew(town):
 def test_each_camera_s_queries_have_their_own_figures(town):
     gallery, _, _, people = town
     label_all(gallery, people)
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     questions = questions_of_labels(crowd)
     measured = evaluate(crowd, questions)
 
@@ -271,6 +271,6 @@ def test_labels_in_one_scene_each_have_nothing_to_ask(tmp_path):
             box = np.array([[0, 0, 20, 60]], np.float32)
             found = Detections(box, np.ones(1, np.float32), look)
             (detection,) = gallery.add(new_scene(f"s{number}"), found).scene.detections
-            gallery.label(detection.id, f"p{number}")
+            gallery.people.label(detection.id, f"p{number}")
         with pytest.raises(NothingToEvaluateError):
-            questions_of_labels(gallery.everybody())
+            questions_of_labels(gallery.people.everybody())

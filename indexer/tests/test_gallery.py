@@ -17,7 +17,8 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.files.reserve import BYTES
-from indexer.gallery.gallery import Gallery, remembered_model
+from indexer.gallery.gallery import Gallery
+from indexer.gallery.opening import remembered_model
 from indexer.records import SceneFilter
 from indexer.tests import scenery
 from indexer.tests.scenery import DIM, new_scene, open_gallery, people, person, reopen_gallery, unit
@@ -41,8 +42,8 @@ def one_query(seed=0):
 def everything(gallery):
     """Every stored detection with its scene, and its embedding as stored."""
     return [
-        (scene, detection, gallery.embedding(detection.id))
-        for scene in gallery.scenes(limit=10_000).scenes
+        (scene, detection, gallery.people.embedding(detection.id))
+        for scene in gallery.scenes.page(limit=10_000).scenes
         for detection in scene.detections
     ]
 
@@ -85,7 +86,7 @@ def test_an_added_scene_reads_back_as_it_was_given(gallery):
 
     stored = added.scene
     assert added.created
-    assert stored == gallery.get(stored.id) == gallery.find(scene.sha256)
+    assert stored == gallery.get(stored.id) == gallery.scenes.find(scene.sha256)
     assert stored.id.startswith("img_")
     assert (stored.sha256, stored.width, stored.height) == (scene.sha256, 100, 80)
     assert (stored.format, stored.orientation) == ("JPEG", 1)
@@ -96,10 +97,10 @@ def test_an_added_scene_reads_back_as_it_was_given(gallery):
     assert stored.attributes == {"shift": "früh"}
     assert [list(one.box) for one in stored.detections] == found.boxes.tolist()
     assert [one.score for one in stored.detections] == found.scores.tolist()
-    assert gallery.content(stored.id) == b"a"
+    assert gallery.scenes.content(stored.id) == b"a"
     for one, embedding in zip(stored.detections, found.embeddings, strict=True):
-        assert gallery.detection(one.id) == one
-        assert gallery.embedding(one.id).tobytes() == embedding.tobytes()
+        assert gallery.people.get(one.id) == one
+        assert gallery.people.embedding(one.id).tobytes() == embedding.tobytes()
 
 
 def test_a_scene_without_people_is_stored(gallery):
@@ -115,7 +116,7 @@ def test_the_same_bytes_again_give_the_scene_that_is_there(gallery):
 
     assert not second.created
     assert second.scene == first.scene
-    assert gallery.count() == 1
+    assert gallery.scenes.count() == 1
 
 
 def test_the_same_bytes_at_the_same_time_become_one_scene(gallery):
@@ -132,7 +133,7 @@ def test_the_same_bytes_at_the_same_time_become_one_scene(gallery):
 
     assert sum(result.created for result in results) == 1
     assert len({result.scene.id for result in results}) == 1
-    assert (gallery.count(), gallery.stats().detections) == (1, 2)
+    assert (gallery.scenes.count(), gallery.stats().detections) == (1, 2)
 
 
 def test_an_external_id_belongs_to_one_scene_and_nothing_of_a_second_is_kept(gallery, tmp_path):
@@ -141,7 +142,7 @@ def test_an_external_id_belongs_to_one_scene_and_nothing_of_a_second_is_kept(gal
     with pytest.raises(ExternalIdConflictError, match=first.id):
         gallery.add(new_scene("b", external_id="x"), people(1))
 
-    assert gallery.find(new_scene("b").sha256) is None
+    assert gallery.scenes.find(new_scene("b").sha256) is None
     assert files(tmp_path) == {first.sha256}
     assert gallery.stats().detections == gallery.stats().last_change == 1
 
@@ -156,15 +157,15 @@ def test_embeddings_of_another_length_are_refused(gallery):
 
 
 def test_what_is_not_there_is_said_not_to_be_there(gallery):
-    for action in (gallery.get, gallery.remove, gallery.content):
+    for action in (gallery.get, gallery.remove, gallery.scenes.content):
         with pytest.raises(SceneNotFoundError, match="there is no scene img_x"):
             action("img_x")
-    for action in (gallery.detection, gallery.remove_detection, gallery.embedding):
+    for action in (gallery.people.get, gallery.people.remove, gallery.people.embedding):
         with pytest.raises(DetectionNotFoundError, match="there is no detection det_x"):
             action("det_x")
     with pytest.raises(SceneNotFoundError):
-        gallery.patch("img_x", {"camera_id": "y"})
-    assert gallery.find("0" * 64) is None
+        gallery.scenes.patch("img_x", {"camera_id": "y"})
+    assert gallery.scenes.find("0" * 64) is None
 
 
 def test_a_changed_or_lost_original_is_named_and_not_given(gallery, tmp_path):
@@ -172,10 +173,10 @@ def test_a_changed_or_lost_original_is_named_and_not_given(gallery, tmp_path):
     path = tmp_path / "gallery" / "originals" / stored.sha256
     path.write_bytes(b"b")
     with pytest.raises(GalleryDamagedError, match=stored.sha256):
-        gallery.content(stored.id)
+        gallery.scenes.content(stored.id)
     path.unlink()
     with pytest.raises(GalleryDamagedError, match=f"{stored.sha256} is gone"):
-        gallery.content(stored.id)
+        gallery.scenes.content(stored.id)
 
 
 # Metadata and pages
@@ -185,15 +186,15 @@ def test_a_patch_changes_what_it_names_and_filters_see_it_at_once(gallery):
     stored = gallery.add(new_scene("a", external_id="x", tags=("old",)), people(1)).scene
     changed = {"camera_id": "cam", "captured_at": DAY, "tags": ("new",), "attributes": {"k": "v"}}
 
-    patched = gallery.patch(stored.id, changed)
+    patched = gallery.scenes.patch(stored.id, changed)
 
     assert patched == gallery.get(stored.id)
     assert (patched.external_id, patched.camera_id) == ("x", "cam")
     assert (patched.captured_at, patched.tags, patched.attributes) == (DAY, ("new",), {"k": "v"})
-    assert gallery.count(SceneFilter(camera_in=("cam",), tags_all=("new",))) == 1
-    assert gallery.count(SceneFilter(tags_any=("old",))) == 0
+    assert gallery.scenes.count(SceneFilter(camera_in=("cam",), tags_all=("new",))) == 1
+    assert gallery.scenes.count(SceneFilter(tags_any=("old",))) == 0
     assert len(gallery.search(one_query(), k=1, filter=SceneFilter(camera_in=("cam",)))) == 1
-    assert gallery.patch(stored.id, {"external_id": None}).external_id is None
+    assert gallery.scenes.patch(stored.id, {"external_id": None}).external_id is None
 
 
 @pytest.mark.parametrize("changes", [{"width": 3}, {"tags": None}, {"camera_id": 3}])
@@ -201,7 +202,7 @@ def test_a_patch_of_anything_else_is_refused_and_changes_nothing(gallery, change
     stored = gallery.add(new_scene("a"), people(1)).scene
 
     with pytest.raises(ValueError, match="expected metadata"):
-        gallery.patch(stored.id, {"external_id": "x"} | changes)
+        gallery.scenes.patch(stored.id, {"external_id": "x"} | changes)
 
     assert gallery.get(stored.id) == stored
 
@@ -211,19 +212,19 @@ def test_a_patch_can_not_take_another_scenes_external_id(gallery):
     other = gallery.add(new_scene("b", external_id="y"), people(1)).scene
 
     with pytest.raises(ExternalIdConflictError):
-        gallery.patch(other.id, {"external_id": "x"})
+        gallery.scenes.patch(other.id, {"external_id": "x"})
 
-    assert gallery.patch(other.id, {"external_id": "y"}).external_id == "y"
+    assert gallery.scenes.patch(other.id, {"external_id": "y"}).external_id == "y"
 
 
 def test_pages_give_every_scene_once_while_scenes_come_and_go(gallery):
     ids = [gallery.add(new_scene(str(n)), people(0)).scene.id for n in range(10)]
-    first = gallery.scenes(limit=4)
+    first = gallery.scenes.page(limit=4)
     gallery.remove(ids[1])
     gallery.remove(ids[5])
     late = gallery.add(new_scene("late"), people(0)).scene.id
-    second = gallery.scenes(limit=4, cursor=first.next_cursor)
-    third = gallery.scenes(limit=4, cursor=second.next_cursor)
+    second = gallery.scenes.page(limit=4, cursor=first.next_cursor)
+    third = gallery.scenes.page(limit=4, cursor=second.next_cursor)
 
     assert [scene.id for scene in first.scenes] == ids[:4]
     assert [scene.id for scene in second.scenes] == [ids[4], *ids[6:9]]
@@ -234,7 +235,7 @@ def test_pages_give_every_scene_once_while_scenes_come_and_go(gallery):
 @pytest.mark.parametrize("cursor", ["", "x", "aW1nXw==", "ü", "=" * 40, "aW1nXzAxSk\x00"])
 def test_a_cursor_that_is_not_ours_is_refused(gallery, cursor):
     with pytest.raises(InvalidCursorError):
-        gallery.scenes(cursor=cursor)
+        gallery.scenes.page(cursor=cursor)
 
 
 @pytest.mark.parametrize(
@@ -268,11 +269,11 @@ def test_a_filter_means_the_same_in_lists_counts_and_searches(gallery, filter, e
             people(1, seed=ord(name)),
         )
 
-    listed = gallery.scenes(filter).scenes
+    listed = gallery.scenes.page(filter).scenes
     hits = gallery.search(one_query(), k=10, filter=filter)
 
     assert "".join(scene.external_id for scene in listed) == expected
-    assert gallery.count(filter) == len(expected)
+    assert gallery.scenes.count(filter) == len(expected)
     assert sorted(hit.scene.external_id for hit in hits) == sorted(expected)
 
 
@@ -288,10 +289,10 @@ def test_search_is_exact_whatever_is_asked_for(gallery):
             found = Detections(found.boxes, found.scores.round(1), np.tile(twin, (len(found), 1)))
         scene = new_scene(str(number), camera_id=f"cam{number % 4}", tags=("t",) * (number % 2))
         gallery.add(scene, found)
-    for scene in gallery.scenes(limit=500).scenes[::7]:
+    for scene in gallery.scenes.page(limit=500).scenes[::7]:
         gallery.remove(scene.id)
     rows = everything(gallery)
-    ids = [scene.id for scene in gallery.scenes(limit=500).scenes]
+    ids = [scene.id for scene in gallery.scenes.page(limit=500).scenes]
 
     for number in range(100):
         query = twin if number % 2 else one_query(number)
@@ -329,7 +330,7 @@ def test_ties_at_the_last_place_go_to_the_lowest_detection_id(gallery):
     for number in range(60):
         stored = gallery.add(new_scene(str(number)), person(same, score=0.5)).scene
         ids.append(stored.detections[0].id)
-    gallery.remove(gallery.detection(ids.pop(0)).scene_id)
+    gallery.remove(gallery.people.get(ids.pop(0)).scene_id)
 
     hits = gallery.search(same, k=10)
 
@@ -358,7 +359,7 @@ def test_score_is_detection_score_times_similarity(gallery):
     query = one_query()
 
     for hit in gallery.search(query, k=20):
-        cosine = float(gallery.embedding(hit.detection.id) @ query)
+        cosine = float(gallery.people.embedding(hit.detection.id) @ query)
         assert hit.similarity == pytest.approx(cosine, abs=1e-6)
         assert hit.score == pytest.approx(hit.detection.score * cosine, abs=1e-6)
         assert hit.scene.id == hit.detection.scene_id
@@ -388,9 +389,9 @@ def test_the_same_search_gives_the_same_answer_after_reopening(tmp_path):
     with open_gallery(tmp_path / "gallery") as gallery:
         for number in range(20):
             gallery.add(new_scene(str(number)), people(5, seed=number))
-        gallery.remove(gallery.scenes().scenes[3].id)
+        gallery.remove(gallery.scenes.page().scenes[3].id)
         before = gallery.search(one_query(), k=40)
-        gallery.rebuild()
+        gallery.index.rebuild()
         rebuilt = gallery.search(one_query(), k=40)
     with reopen_gallery(tmp_path / "gallery", engine="exact") as gallery:
         after = gallery.search(one_query(), k=40)
@@ -426,7 +427,7 @@ def test_a_removed_scene_is_never_found(gallery, tmp_path):
     with pytest.raises(SceneNotFoundError):
         gallery.get(stored.id)
     with pytest.raises(DetectionNotFoundError):
-        gallery.detection(stored.detections[0].id)
+        gallery.people.get(stored.detections[0].id)
     assert files(tmp_path) == {new_scene("b").sha256}
 
 
@@ -437,7 +438,7 @@ def test_a_removed_scene_can_be_added_again_under_a_new_id(gallery):
 
     assert second.created
     assert second.scene.id > first.id
-    assert gallery.content(second.scene.id) == b"a"
+    assert gallery.scenes.content(second.scene.id) == b"a"
 
 
 def test_a_removed_detection_is_not_found_and_its_scene_stays(gallery):
@@ -447,7 +448,7 @@ def test_a_removed_detection_is_not_found_and_its_scene_stays(gallery):
     )
     stored = gallery.add(new_scene("a"), both).scene
 
-    gallery.remove_detection(stored.detections[0].id)
+    gallery.people.remove(stored.detections[0].id)
 
     (hit,) = gallery.search(query, k=2)
     assert hit.detection.id == stored.detections[1].id
@@ -614,7 +615,9 @@ def test_an_index_that_missed_a_change_is_filled_anew(gallery, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(gallery._live, "replace" if gallery._live.outside else "add", fail)
+        patched.setattr(
+            gallery.index.live, "replace" if gallery.index.live.outside else "add", fail
+        )
         gallery.add(new_scene("a"), person(query))
 
     assert len(gallery.search(query, k=1)) == 1
@@ -634,7 +637,7 @@ def test_a_full_disk_can_be_emptied_with_the_space_kept_back(gallery, tmp_path, 
 
     monkeypatch.setattr(gallery._store, "write", full_while_kept_back)
     gallery.remove(ids[0])
-    gallery.remove_detection(gallery.get(ids[1]).detections[0].id)
+    gallery.people.remove(gallery.get(ids[1]).detections[0].id)
 
     assert gallery.stats().detections == 1
     assert reserve.stat().st_size == BYTES
@@ -651,7 +654,7 @@ def test_nothing_is_added_while_no_space_can_be_kept_back(gallery, tmp_path, mon
         patched.setattr("os.posix_fallocate", full)
         gallery.add(new_scene("a"), people(1))
 
-    assert gallery.count() == 0
+    assert gallery.scenes.count() == 0
     assert gallery.add(new_scene("a"), people(1)).created
 
 
@@ -673,7 +676,7 @@ def test_a_disk_that_fails_is_said_to_fail_and_nothing_half_stored_stays(
         gallery.add(new_scene("a"), people(1))
 
     assert files(tmp_path) == set()
-    assert gallery.count() == 0
+    assert gallery.scenes.count() == 0
 
 
 def test_a_closed_gallery_takes_nothing_and_closes_again_without_harm(tmp_path):

@@ -72,7 +72,7 @@ def test_boxes_are_paired_best_first_and_each_only_once():
 
 
 def test_another_model_answers_once_all_scenes_are_indexed(gallery):
-    before = gallery.get(gallery.scenes().scenes[0].id)
+    before = gallery.get(gallery.scenes.page().scenes[0].id)
     told = []
 
     generation = reindex(gallery, NEW, detector_of, on_progress=told.append)
@@ -89,7 +89,7 @@ def test_another_model_answers_once_all_scenes_are_indexed(gallery):
     stats = gallery.stats()
     assert (stats.model_name, stats.detections, stats.index_change) == ("other", 20, 11)
     assert [
-        (one.generation.state, one.scenes, one.detections) for one in gallery.generations()
+        (one.generation.state, one.scenes, one.detections) for one in gallery.generations.all()
     ] == [
         ("kept", 10, 20),
         ("active", 10, 20),
@@ -97,20 +97,20 @@ def test_another_model_answers_once_all_scenes_are_indexed(gallery):
 
 
 def test_ids_survive_a_change_of_the_model_where_the_box_does(gallery):
-    (left, right) = gallery.scenes().scenes[0].detections
+    (left, right) = gallery.scenes.page().scenes[0].detections
     reindex(gallery, NEW, detector_of)
 
     (still, new) = gallery.get(left.scene_id).detections
     assert still.id == left.id
     assert new.id not in (left.id, right.id)
     with pytest.raises(DetectionGoneError, match=left.scene_id):
-        gallery.detection(right.id)
+        gallery.people.get(right.id)
     with pytest.raises(DetectionGoneError):
-        gallery.embedding(right.id)
+        gallery.people.embedding(right.id)
     with pytest.raises(DetectionGoneError):
-        gallery.remove_detection(right.id)
+        gallery.people.remove(right.id)
     with pytest.raises(DetectionNotFoundError, match="there is no detection"):
-        gallery.detection("det_nobody")
+        gallery.people.get("det_nobody")
 
 
 def test_going_back_gives_the_old_answers_bit_for_bit(gallery):
@@ -128,35 +128,35 @@ def test_going_back_gives_the_old_answers_bit_for_bit(gallery):
 
 
 def test_labels_survive_a_change_of_the_model_and_the_way_back(gallery, tmp_path):
-    (left, right), (other, _) = (scene.detections for scene in gallery.scenes().scenes[:2])
+    (left, right), (other, _) = (scene.detections for scene in gallery.scenes.page().scenes[:2])
     for one, label in ((left, "ada"), (right, "bea"), (other, "cid")):
-        gallery.label(one.id, label)
-    set_of_old = gallery.labelled().labels_sha256
+        gallery.people.label(one.id, label)
+    set_of_old = gallery.people.labelled().labels_sha256
     reindex(gallery, NEW, detector_of)
 
     (still, bottom) = gallery.get(left.scene_id).detections
     assert (still.id, still.label, bottom.label) == (left.id, "ada", None)
-    assert [one.id for one in gallery.detections_labelled("ada")] == [left.id]
-    assert gallery.detections_labelled("bea") == []  # this model does not see them
-    gallery.label(left.id, "ann")
-    gallery.label(bottom.id, "dan")
-    gallery.remove_label(other.id)
-    set_of_new = gallery.labelled().labels_sha256
+    assert [one.id for one in gallery.people.with_label("ada")] == [left.id]
+    assert gallery.people.with_label("bea") == []  # this model does not see them
+    gallery.people.label(left.id, "ann")
+    gallery.people.label(bottom.id, "dan")
+    gallery.people.remove_label(other.id)
+    set_of_new = gallery.people.labelled().labels_sha256
 
     reindex(gallery, OLD, detector_of)
     assert [one.label for one in gallery.get(left.scene_id).detections] == ["ann", "bea"]
-    assert gallery.detection(other.id).label is None
-    gallery.label(left.id, "ada")
-    gallery.label(other.id, "cid")
-    assert gallery.labelled().labels_sha256 == set_of_old
-    gallery.label(left.id, "ann")
-    gallery.remove_label(other.id)
+    assert gallery.people.get(other.id).label is None
+    gallery.people.label(left.id, "ada")
+    gallery.people.label(other.id, "cid")
+    assert gallery.people.labelled().labels_sha256 == set_of_old
+    gallery.people.label(left.id, "ann")
+    gallery.people.remove_label(other.id)
 
     reindex(gallery, NEW, detector_of)
     gallery.close()
     with reopen_gallery(tmp_path / "gallery") as again:
         assert [one.label for one in again.get(left.scene_id).detections] == ["ann", "dan"]
-        assert again.labelled().labels_sha256 == set_of_new
+        assert again.people.labelled().labels_sha256 == set_of_new
 
 
 def test_a_kept_generation_gets_the_scenes_that_came_since_before_it_answers(gallery):
@@ -176,27 +176,27 @@ def test_a_kept_generation_gets_the_scenes_that_came_since_before_it_answers(gal
 
 
 def test_scenes_that_come_while_another_model_is_indexed_go_into_both(gallery):
-    generation = gallery.begin_generation(NEW)
+    generation = gallery.generations.begin(NEW)
 
     late = add(gallery, 50)
 
-    assert late.id not in gallery.lacking(generation.id, limit=100).values()
+    assert late.id not in gallery.generations.lacking(generation.id, limit=100).values()
     assert len(late.detections) == 2
-    assert gallery.scenes_in(generation.id) == (1, 11)
-    gallery.keep_generation(generation.id)
+    assert gallery.generations.scenes_in(generation.id) == (1, 11)
+    gallery.generations.park(generation.id)
     later = add(gallery, 51)
-    assert later.id in gallery.lacking(generation.id, limit=100).values()
+    assert later.id in gallery.generations.lacking(generation.id, limit=100).values()
 
 
 def test_a_scene_is_added_also_when_the_model_to_come_cannot_be_loaded(gallery):
-    generation = gallery.begin_generation(NEW)
+    generation = gallery.generations.begin(NEW)
 
     def missing(model):
         raise ReindexIncompleteError("any of ours")
 
     late = index_scene(picture(50), StubDetector(), gallery, detector_of=missing).scene
 
-    assert late.id in gallery.lacking(generation.id, limit=100).values()
+    assert late.id in gallery.generations.lacking(generation.id, limit=100).values()
 
 
 def test_a_scene_that_was_described_before_the_swap_is_added_after_it(gallery):
@@ -212,36 +212,36 @@ def test_a_scene_that_was_described_before_the_swap_is_added_after_it(gallery):
 
 
 def test_deleted_people_stay_away_from_every_model(gallery):
-    kept, gone, erased = (scene.detections[0] for scene in gallery.scenes().scenes[:3])
-    gallery.begin_generation(NEW)
+    kept, gone, erased = (scene.detections[0] for scene in gallery.scenes.page().scenes[:3])
+    gallery.generations.begin(NEW)
     reindex(gallery, NEW, detector_of, activate=False)
-    gallery.remove_detection(gone.id)  # from what is built already
-    gallery.finish_erasure(gallery.erase(detection_ids=[erased.id]).id)
+    gallery.people.remove(gone.id)  # from what is built already
+    gallery.erasures.finish(gallery.erasures.begin(detection_ids=[erased.id]).id)
 
     reindex(gallery, NEW, detector_of)
     assert len(gallery.get(kept.scene_id).detections) == 2
     for one in (gone, erased):
         assert len(gallery.get(one.scene_id).detections) == 1
     reindex(gallery, OLD, detector_of)
-    gallery.delete_generation(gallery.generations()[1].generation.id)
+    gallery.generations.delete(gallery.generations.all()[1].generation.id)
     reindex(gallery, NEW, detector_of)  # and from what is built anew
     for one in (gone, erased):
         with pytest.raises(DetectionNotFoundError):
-            gallery.detection(one.id)
+            gallery.people.get(one.id)
         assert [each.box[1] for each in gallery.get(one.scene_id).detections] == [
             pytest.approx(38.4)
         ]
 
 
 def test_a_removed_scene_is_removed_from_every_generation(gallery):
-    scene = gallery.scenes().scenes[0]
+    scene = gallery.scenes.page().scenes[0]
     reindex(gallery, NEW, detector_of)
 
     gallery.remove(scene.id)
 
-    assert [(one.scenes, one.detections) for one in gallery.generations()] == [(9, 18)] * 2
+    assert [(one.scenes, one.detections) for one in gallery.generations.all()] == [(9, 18)] * 2
     with pytest.raises(DetectionNotFoundError, match="there is no"):
-        gallery.detection(scene.detections[1].id)
+        gallery.people.get(scene.detections[1].id)
     reindex(gallery, OLD, detector_of)
     assert all(hit.scene.id != scene.id for hit in gallery.search(query(StubDetector(), 0), k=50))
 
@@ -253,14 +253,14 @@ def test_a_search_that_began_before_the_swap_ends_on_what_described_it(gallery):
     reindex(gallery, NEW, detector_of)
 
     assert gallery.search(asked, k=50, view=view) == before
-    gallery.delete_generation(view.generation.id)
+    gallery.generations.delete(view.generation.id)
     with pytest.raises(GenerationGoneError):
         gallery.search(asked, k=50, view=view)
 
 
 def test_a_scene_that_cannot_be_indexed_leaves_the_old_model_answering(gallery, tmp_path):
     before = answers(gallery, OLD)
-    scene = gallery.scenes().scenes[4]
+    scene = gallery.scenes.page().scenes[4]
     (tmp_path / "gallery" / "originals" / scene.sha256).write_bytes(b"torn")
     failed = []
 
@@ -269,43 +269,43 @@ def test_a_scene_that_cannot_be_indexed_leaves_the_old_model_answering(gallery, 
 
     assert failed == [scene.id]
     assert answers(gallery, OLD) == before
-    assert gallery.building() is None
+    assert gallery.generations.building() is None
     gallery.remove(scene.id)
     assert reindex(gallery, NEW, detector_of).state == "active"
 
 
 def test_a_generation_is_activated_only_when_it_has_every_scene(gallery):
-    generation = gallery.begin_generation(NEW)
+    generation = gallery.generations.begin(NEW)
 
-    assert not gallery.activate(generation.id)
+    assert not gallery.generations.activate(generation.id)
     assert gallery.model == OLD
     assert reindex(gallery, NEW, detector_of, activate=False).state == "kept"
     assert gallery.model == OLD
-    assert gallery.activate(generation.id)
+    assert gallery.generations.activate(generation.id)
     assert gallery.model == NEW
 
 
 def test_one_generation_is_built_at_a_time_and_the_one_that_answers_stays(gallery):
     active = gallery.view().generation
-    building = gallery.begin_generation(NEW)
+    building = gallery.generations.begin(NEW)
 
-    assert gallery.begin_generation(NEW) == building
+    assert gallery.generations.begin(NEW) == building
     with pytest.raises(GenerationBuildingError, match="other is being indexed"):
-        gallery.begin_generation(type(NEW)("third", "7" * 64, 8))
+        gallery.generations.begin(type(NEW)("third", "7" * 64, 8))
     with pytest.raises(GenerationActiveError):
-        gallery.begin_generation(OLD)
+        gallery.generations.begin(OLD)
     with pytest.raises(GenerationActiveError):
-        gallery.delete_generation(active.id)
-    gallery.delete_generation(building.id)
+        gallery.generations.delete(active.id)
+    gallery.generations.delete(building.id)
     with pytest.raises(GenerationNotFoundError):
-        gallery.delete_generation(building.id)
+        gallery.generations.delete(building.id)
 
 
 def test_a_deleted_generation_leaves_nothing(gallery):
     before = answers(gallery, OLD)
     reindex(gallery, NEW, detector_of, activate=False)
 
-    gallery.delete_generation(gallery.generations()[1].generation.id)
+    gallery.generations.delete(gallery.generations.all()[1].generation.id)
 
     with gallery._store.read() as snapshot:
         for table, left in (("detections", 20), ("vectors", 20), ("scene_generations", 10)):
@@ -327,7 +327,7 @@ def test_a_change_of_the_model_survives_a_restart(gallery, tmp_path):
 def test_a_snapshot_holds_every_generation(gallery, tmp_path):
     reindex(gallery, NEW, detector_of)
 
-    made = gallery.snapshot()
+    made = gallery.snapshots.make()
 
     assert (made.model_name, made.detections) == ("other", 20)
 
@@ -339,9 +339,9 @@ def test_a_failure_while_swapping_is_mended_by_the_next_call(gallery, monkeypatc
         if step == "swapped":
             raise RuntimeError("out of memory, say")
 
-    monkeypatch.setattr(gallery._changes, "on_step", fail)
+    monkeypatch.setattr(gallery._writer, "on_step", fail)
     with pytest.raises(RuntimeError):
-        gallery.activate(generation.id)
+        gallery.generations.activate(generation.id)
 
     assert gallery.search(query(OtherDetector(), 3), k=1)[0].similarity == pytest.approx(1)
     assert gallery.model == NEW
@@ -394,7 +394,7 @@ def test_after_a_death_at_half_at_most_one_scene_is_indexed_again(tmp_path):
         return detector_of(model)
 
     with open_gallery_of_any(tmp_path) as gallery:
-        assert gallery.building() is not None
+        assert gallery.generations.building() is not None
         reindex(gallery, NEW, counting)
         assert_whole(gallery, tmp_path)
 
@@ -454,7 +454,7 @@ def test_changing_the_model_of_500_scenes_disturbs_no_search_and_loses_no_scene(
         assert len(views) == 2
         assert len(added) > 5
         assert_whole(gallery, tmp_path)
-        assert gallery.lacking(new.id, limit=1) == {}
+        assert gallery.generations.lacking(new.id, limit=1) == {}
         reindex(gallery, OLD, detector_of)
         assert_whole(gallery, tmp_path)
         for id in added:

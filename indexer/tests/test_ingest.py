@@ -37,7 +37,7 @@ def test_a_picture_becomes_a_scene_with_its_people(gallery, detector):
 
     scene = result.scene
     assert result.created
-    assert gallery.content(scene.id) == content
+    assert gallery.scenes.content(scene.id) == content
     assert (scene.width, scene.height, scene.format) == (80, 60, "PNG")
     assert (scene.camera_id, scene.tags) == ("cam", ("t",))
     assert [one.box for one in scene.detections] == [(0, 0, 40, 60), (40, 0, 80, 60)]
@@ -92,7 +92,7 @@ def test_a_picture_out_of_bounds_is_refused_and_nothing_is_stored(gallery, detec
     with pytest.raises(ImageError):
         index_scene(b"not a picture", detector, gallery)
 
-    assert gallery.count() == detector.asked == 0
+    assert gallery.scenes.count() == detector.asked == 0
 
 
 def test_folders_are_walked_in_order_and_only_pictures_are_taken(photos):
@@ -115,7 +115,7 @@ def test_a_folder_is_stored_under_the_paths_in_it_and_a_second_run_does_nothing(
     assert [outcome.result.created for outcome in first] == [True] * 3
     assert [outcome.result.created for outcome in second] == [False] * 3
     assert detector.asked == 3
-    stored = gallery.scenes().scenes
+    stored = gallery.scenes.page().scenes
     assert [scene.external_id for scene in stored] == ["a.PNG", "b.png", "day 1/c.png"]
     assert {(scene.camera_id, scene.tags) for scene in stored} == {("cam", ("t",))}
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_fails_alone(gallery, detector, photos, tmp_path):
 
     failed = {outcome.file.external_id for outcome in outcomes if outcome.error is not None}
     assert failed == {"broken.jpg", "empty.jpg", "notes.txt", "nowhere.jpg"}
-    assert gallery.count() == 3
+    assert gallery.scenes.count() == 3
     for outcome in outcomes:
         assert (outcome.result is None) != (outcome.error is None)
 
@@ -184,5 +184,5 @@ def test_a_full_disk_ends_the_run(gallery, detector, photos, monkeypatch):
     with pytest.raises(StorageFullError):
         list(ingest([photos], detector, gallery))
 
-    assert gallery.count() == 0
+    assert gallery.scenes.count() == 0
     assert gallery.search(np.eye(DIM, dtype=np.float32)[0], k=1) == []

@@ -9,8 +9,8 @@ import pytest
 from indexer.database.audit import acting_as
 from indexer.database.retention import parse_retention
 from indexer.errors import SceneNotFoundError, StorageFullError
-from indexer.gallery import compaction
-from indexer.gallery import scenes as scene_changes
+from indexer.gallery import gallery as gallery_module
+from indexer.gallery import upkeep
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death, gallery_of_three
@@ -35,12 +35,12 @@ def test_compacting_leaves_nothing_empty_and_finds_the_same(gallery, tmp_path):
         gallery.remove(id)
     query = people(1, seed=99).embeddings[0]
     before = gallery.search(query, k=50)
-    state = gallery.index_state()
+    state = gallery.upkeep.index_state()
     assert (state.rows, state.gone, state.compacted_at) == (100, 100, None)
 
-    freed = gallery.compact()
+    freed = gallery.upkeep.compact()
 
-    after = gallery.index_state()
+    after = gallery.upkeep.index_state()
     assert (after.rows, after.gone, freed.gone) == (100, 0, 100)
     assert after.index_bytes < state.index_bytes
     assert freed.index_bytes == state.index_bytes - after.index_bytes
@@ -53,18 +53,18 @@ def test_compacting_leaves_nothing_empty_and_finds_the_same(gallery, tmp_path):
 
 @pytest.mark.sqlite
 def test_a_database_with_much_unused_space_becomes_smaller(gallery, tmp_path, monkeypatch):
-    monkeypatch.setattr(compaction, "UNUSED_BYTES", 2**16)
+    monkeypatch.setattr(upkeep, "UNUSED_BYTES", 2**16)
     for number in range(60):
         gallery.add(new_scene(f"{number}"), people(50, seed=number))
-    for scene in gallery.scenes(limit=50).scenes:
+    for scene in gallery.scenes.page(limit=50).scenes:
         gallery.remove(scene.id)
     before = (tmp_path / "gallery.sqlite3").stat().st_size
-    assert gallery.wants_compaction
+    assert gallery.upkeep.wants_compaction
 
-    gallery.compact()
+    gallery.upkeep.compact()
 
     assert (tmp_path / "gallery.sqlite3").stat().st_size < before / 2
-    assert not gallery.wants_compaction
+    assert not gallery.upkeep.wants_compaction
     assert_whole(gallery, tmp_path)
 
 
@@ -72,12 +72,12 @@ def test_compaction_is_wanted_once_a_fifth_and_more_than_a_thousand_are_gone(gal
     ids = [gallery.add(new_scene(f"{i}"), people(100, seed=i)).scene.id for i in range(30)]
     for id in ids[:10]:
         gallery.remove(id)
-    assert not gallery.wants_compaction  # a third, but not more than a thousand
+    assert not gallery.upkeep.wants_compaction  # a third, but not more than a thousand
     gallery.remove(ids[10])
 
-    assert gallery.wants_compaction
-    monkeypatch.setattr(compaction, "UNUSED_SHARE", 0.5)
-    assert not gallery.wants_compaction
+    assert gallery.upkeep.wants_compaction
+    monkeypatch.setattr(upkeep, "UNUSED_SHARE", 0.5)
+    assert not gallery.upkeep.wants_compaction
 
 
 def test_what_comes_and_goes_during_a_compaction_is_seen_afterwards(gallery, tmp_path):
@@ -95,7 +95,7 @@ def test_what_comes_and_goes_during_a_compaction_is_seen_afterwards(gallery, tmp
     writer.start()
     try:
         for _ in range(10):
-            gallery.compact()
+            gallery.upkeep.compact()
             assert len(gallery.search(people(1, seed=5).embeddings[0], k=10)) == 10
     finally:
         ended.set()
@@ -113,7 +113,7 @@ def test_a_gallery_is_whole_wherever_a_compaction_ends(tmp_path, step):
 
     with open_gallery(tmp_path) as gallery:
         assert_whole(gallery, tmp_path)
-        assert gallery.count() == 3
+        assert gallery.scenes.count() == 3
 
 
 # Retention
@@ -161,10 +161,10 @@ def test_scenes_go_when_their_camera_allows_no_more(gallery, tmp_path):
     assert gallery.expire({"gate": 30, "*": 365}, NOW) == 2
     assert gallery.expire({"gate": 30, "*": 365}, NOW) == 0
 
-    left = {gallery.content(scene.id).decode() for scene in gallery.scenes().scenes}
+    left = {gallery.scenes.content(scene.id).decode() for scene in gallery.scenes.page().scenes}
     assert left == {"gate, new", "door, new", "nowhere, new", "no time"}
     assert_whole(gallery, tmp_path)
-    removed = gallery.trail(limit=9, action="scene_removed")
+    removed = gallery.trail.entries(limit=9, action="scene_removed")
     assert [entry.key for entry in removed] == ["(retention)"] * 3
 
 
@@ -177,13 +177,13 @@ def test_without_captured_at_the_time_of_adding_counts(gallery):
 
 
 def test_more_scenes_than_one_round_takes_all_go(gallery, monkeypatch):
-    monkeypatch.setattr(scene_changes, "EXPIRED_AT_ONCE", 3)
+    monkeypatch.setattr(gallery_module, "EXPIRED_AT_ONCE", 3)
     for number in range(10):
         taken = NOW - timedelta(days=number)
         gallery.add(new_scene(f"{number}", captured_at=taken), people(1))
 
     assert gallery.expire({"*": 2}, NOW) == 7
-    assert gallery.count() == 3
+    assert gallery.scenes.count() == 3
 
 
 # The audit trail
@@ -192,13 +192,13 @@ def test_more_scenes_than_one_round_takes_all_go(gallery, monkeypatch):
 def test_every_change_is_in_the_trail_with_who_made_it(gallery):
     with acting_as("anna"):
         scene = gallery.add(new_scene("a", external_id="secret name"), people(3)).scene
-        gallery.patch(scene.id, {"camera_id": "hidden", "tags": ("private",)})
+        gallery.scenes.patch(scene.id, {"camera_id": "hidden", "tags": ("private",)})
     with acting_as("bert"):
-        gallery.remove_detection(scene.detections[0].id)
+        gallery.people.remove(scene.detections[0].id)
         gallery.remove(scene.id)
-    gallery.note("embedding_read", "det_1")
+    gallery.trail.note("embedding_read", "det_1")
 
-    entries = gallery.trail(limit=10)
+    entries = gallery.trail.entries(limit=10)
     assert [(one.key, one.action, one.subject) for one in reversed(entries)] == [
         ("anna", "scene_added", scene.id),
         ("anna", "scene_changed", scene.id),
@@ -221,33 +221,33 @@ def test_what_was_not_done_is_not_in_the_trail(gallery):
     def full(*_):
         raise StorageFullError("full")
 
-    gallery._originals.put = full
+    gallery._writer.originals.put = full
     with pytest.raises(StorageFullError):
         gallery.add(new_scene("b"), people(1))
 
-    assert [one.action for one in gallery.trail(limit=10)] == ["scene_added"]
+    assert [one.action for one in gallery.trail.entries(limit=10)] == ["scene_added"]
 
 
 def test_the_trail_is_walked_newest_first_and_narrowed(gallery):
     for number in range(5):
-        gallery.note("looked", f"thing {number % 2}")
+        gallery.trail.note("looked", f"thing {number % 2}")
 
-    first = gallery.trail(limit=2)
-    rest = gallery.trail(limit=9, before=first[-1].number)
+    first = gallery.trail.entries(limit=2)
+    rest = gallery.trail.entries(limit=9, before=first[-1].number)
     numbers = [one.number for one in [*first, *rest]]
     assert numbers == sorted(numbers, reverse=True)
     assert len(numbers) == 5
-    assert len(gallery.trail(limit=9, subject="thing 1")) == 2
-    assert gallery.trail(limit=9, action="added") == []
+    assert len(gallery.trail.entries(limit=9, subject="thing 1")) == 2
+    assert gallery.trail.entries(limit=9, action="added") == []
 
 
 def test_old_entries_of_the_trail_are_deleted_and_that_is_entered(gallery):
-    gallery.note("looked", "thing")
-    assert gallery.trim_trail(datetime.now(UTC) - timedelta(days=1)) == 0
+    gallery.trail.note("looked", "thing")
+    assert gallery.trail.trim(datetime.now(UTC) - timedelta(days=1)) == 0
 
-    assert gallery.trim_trail(datetime.now(UTC) + timedelta(seconds=1)) == 1
+    assert gallery.trail.trim(datetime.now(UTC) + timedelta(seconds=1)) == 1
 
-    (entry,) = gallery.trail(limit=9)
+    (entry,) = gallery.trail.entries(limit=9)
     assert (entry.action, entry.details) == ("audit_trimmed", {"entries": 1})
 
 
@@ -259,6 +259,6 @@ def test_a_change_and_its_entry_are_stored_together_or_not_at_all(tmp_path, step
     assert death("add", tmp_path, step) == DEATH
 
     with open_gallery(tmp_path) as gallery:
-        added = gallery.trail(limit=99, action="scene_added")
-        assert len(added) == gallery.count() == 3 + (step == "committed")
+        added = gallery.trail.entries(limit=99, action="scene_added")
+        assert len(added) == gallery.scenes.count() == 3 + (step == "committed")
         assert np.all(np.diff([one.number for one in added]) < 0)

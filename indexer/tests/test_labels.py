@@ -38,7 +38,7 @@ def labelled_crowd(gallery, persons=22, boxes=4, seed=0):
             np.array([[1, 2, 30, 90]], np.float32), np.array([0.9], np.float32), look[None]
         )
         (detection,) = gallery.add(new_scene(f"{seed}-{number}"), found).scene.detections
-        gallery.label(detection.id, f"p{person}")
+        gallery.people.label(detection.id, f"p{person}")
         ids.setdefault(f"p{person}", []).append(detection.id)
     return ids
 
@@ -50,25 +50,28 @@ def rows(gallery, table):
 
 def test_a_label_is_kept_until_another_takes_its_place_or_it_is_removed(gallery, tmp_path):
     first, second, _ = add(gallery, "a").detections
-    assert gallery.label(first.id, "ada").label == "ada"
-    gallery.label(first.id, "bea")
-    gallery.label(second.id, "bea")
-    gallery.remove_label(second.id)
+    assert gallery.people.label(first.id, "ada").label == "ada"
+    gallery.people.label(first.id, "bea")
+    gallery.people.label(second.id, "bea")
+    gallery.people.remove_label(second.id)
     gallery.close()
 
     with open_gallery(tmp_path / "gallery") as again:
         assert [one.label for one in again.get(first.scene_id).detections] == ["bea", None, None]
-        assert again.detection(first.id).label == "bea"
+        assert again.people.get(first.id).label == "bea"
 
 
 def test_what_is_not_there_cannot_be_labelled_nor_a_label_removed_twice(gallery):
     (detection,) = add(gallery, "a", 1).detections
-    gallery.label(detection.id, "ada")
-    gallery.remove_label(detection.id)
+    gallery.people.label(detection.id, "ada")
+    gallery.people.remove_label(detection.id)
 
     with pytest.raises(LabelNotFoundError):
-        gallery.remove_label(detection.id)
-    for change in (lambda: gallery.label("det_x", "ada"), lambda: gallery.remove_label("det_x")):
+        gallery.people.remove_label(detection.id)
+    for change in (
+        lambda: gallery.people.label("det_x", "ada"),
+        lambda: gallery.people.remove_label("det_x"),
+    ):
         with pytest.raises(DetectionNotFoundError):
             change()
 
@@ -76,8 +79,8 @@ def test_what_is_not_there_cannot_be_labelled_nor_a_label_removed_twice(gallery)
 def test_a_removed_detection_or_scene_takes_its_labels_along(gallery):
     scene, other = add(gallery, "a"), add(gallery, "b")
     for detection in (*scene.detections, *other.detections):
-        gallery.label(detection.id, "ada")
-    gallery.remove_detection(other.detections[0].id)
+        gallery.people.label(detection.id, "ada")
+    gallery.people.remove(other.detections[0].id)
     assert rows(gallery, "labels") == 5
     gallery.remove(scene.id)
 
@@ -86,10 +89,10 @@ def test_a_removed_detection_or_scene_takes_its_labels_along(gallery):
 
 def test_labels_never_change_a_ranking_and_are_told_with_its_hits(gallery):
     scene = add(gallery, "a", 9)
-    query = gallery.embedding(scene.detections[3].id)
+    query = gallery.people.embedding(scene.detections[3].id)
     before = gallery.search(query, k=9)
     worst = before[-1].detection.id
-    gallery.label(worst, "ada")
+    gallery.people.label(worst, "ada")
     after = gallery.search(query, k=9)
 
     assert [(hit.detection.id, hit.score) for hit in after] == [
@@ -100,8 +103,8 @@ def test_labels_never_change_a_ranking_and_are_told_with_its_hits(gallery):
 
 def test_labels_are_numbered_changes_that_the_index_follows(gallery):
     (detection,) = add(gallery, "a", 1).detections
-    gallery.label(detection.id, "ada")
-    gallery.remove_label(detection.id)
+    gallery.people.label(detection.id, "ada")
+    gallery.people.remove_label(detection.id)
     stats = gallery.stats()
 
     assert (stats.last_change, stats.index_change) == (3, 3)
@@ -110,22 +113,22 @@ def test_labels_are_numbered_changes_that_the_index_follows(gallery):
 @pytest.mark.sqlite
 def test_a_label_can_be_removed_on_a_full_disk(gallery):
     (detection,) = add(gallery, "a", 1).detections
-    gallery.label(detection.id, "ada")
+    gallery.people.label(detection.id, "ada")
     with gallery._store._writer.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
-    gallery.remove_label(detection.id)
+    gallery.people.remove_label(detection.id)
 
-    assert gallery.detection(detection.id).label is None
+    assert gallery.people.get(detection.id).label is None
 
 
 def test_the_labelled_are_read_with_their_scenes_and_nobody_else(gallery):
     scene, _, other = add(gallery, "a", seed=1), add(gallery, "b"), add(gallery, "c", seed=2)
     for detection, label in ((scene.detections[2], "x"), (scene.detections[0], "y"),
                              (other.detections[1], "x")):  # fmt: skip
-        gallery.label(detection.id, label)
-    crowd = gallery.labelled()
+        gallery.people.label(detection.id, label)
+    crowd = gallery.people.labelled()
 
     assert [one.id for one in crowd.scenes] == [scene.id, other.id]
     assert crowd.ids == (
@@ -135,14 +138,14 @@ def test_the_labelled_are_read_with_their_scenes_and_nobody_else(gallery):
     assert crowd.labels == (("y", "x"), ("x",))
     for own, ids in zip(crowd.people, crowd.ids, strict=True):
         for embedding, id in zip(own.embeddings, ids, strict=True):
-            assert (embedding == gallery.embedding(id)).all()
+            assert (embedding == gallery.people.embedding(id)).all()
 
 
 def test_everybody_is_read_also_the_scenes_without_people(gallery):
     scene, empty, other = add(gallery, "a"), add(gallery, "b", 0), add(gallery, "c", 2)
-    gallery.label(other.detections[1].id, "x")
-    crowd = gallery.everybody(most=5)
-    some = gallery.everybody(scene_ids=[empty.id, other.id], most=2)
+    gallery.people.label(other.detections[1].id, "x")
+    crowd = gallery.people.everybody(most=5)
+    some = gallery.people.everybody(scene_ids=[empty.id, other.id], most=2)
 
     assert [one.id for one in crowd.scenes] == [scene.id, empty.id, other.id]
     assert [len(own) for own in crowd.people] == [3, 0, 2]
@@ -150,67 +153,73 @@ def test_everybody_is_read_also_the_scenes_without_people(gallery):
     assert [one.id for one in some.scenes] == [empty.id, other.id]
     assert some.people[1].boxes.tolist() == [list(one.box) for one in other.detections]
     with pytest.raises(CrowdTooLargeError):
-        gallery.everybody(most=4)
-    assert gallery.everybody(scene_ids=["img_x", other.id]).scenes == some.scenes[1:]
+        gallery.people.everybody(most=4)
+    assert gallery.people.everybody(scene_ids=["img_x", other.id]).scenes == some.scenes[1:]
 
 
 def test_an_empty_gallery_has_a_crowd_of_nobody(gallery):
-    assert gallery.labelled().scenes == gallery.everybody(most=1).scenes == ()
+    assert gallery.people.labelled().scenes == gallery.people.everybody(most=1).scenes == ()
 
 
 def test_a_set_of_labels_has_one_name_whatever_its_order_of_coming(gallery):
     first, second, _ = add(gallery, "a").detections
-    gallery.label(first.id, "x")
-    gallery.label(second.id, "y")
-    name = gallery.labelled().labels_sha256
-    gallery.label(second.id, "x")
-    other = gallery.labelled().labels_sha256
-    gallery.remove_label(first.id)
-    gallery.label(second.id, "y")
-    gallery.label(first.id, "x")
+    gallery.people.label(first.id, "x")
+    gallery.people.label(second.id, "y")
+    name = gallery.people.labelled().labels_sha256
+    gallery.people.label(second.id, "x")
+    other = gallery.people.labelled().labels_sha256
+    gallery.people.remove_label(first.id)
+    gallery.people.label(second.id, "y")
+    gallery.people.label(first.id, "x")
 
-    assert gallery.labelled().labels_sha256 == gallery.everybody(most=9).labels_sha256 == name
+    assert (
+        gallery.people.labelled().labels_sha256
+        == gallery.people.everybody(most=9).labels_sha256
+        == name
+    )
     assert other != name
 
 
 def test_the_newest_calibration_of_the_model_is_in_use_and_survives(gallery, tmp_path):
-    assert gallery.calibration_in_use() is None
+    assert gallery.calibrations.in_use() is None
     labelled_crowd(gallery)
-    first = gallery.calibrate([0.05])
-    assert gallery.calibration_in_use() == first
-    second = gallery.calibrate()
+    first = gallery.calibrations.make([0.05])
+    assert gallery.calibrations.in_use() == first
+    second = gallery.calibrations.make()
 
     assert second.content.impostor_pairs == 22 * 21 // 2 * 16
-    assert second.labels_sha256 == first.labels_sha256 == gallery.labelled().labels_sha256
-    assert [one.id for one in gallery.calibrations()] == [second.id, first.id]
-    assert gallery.calibration_in_use() == second
+    assert second.labels_sha256 == first.labels_sha256 == gallery.people.labelled().labels_sha256
+    assert [one.id for one in gallery.calibrations.all()] == [second.id, first.id]
+    assert gallery.calibrations.in_use() == second
     gallery.close()
     with open_gallery(tmp_path / "gallery") as again:
-        assert again.calibration_in_use() == second
-        assert again.calibration(first.id) == first
+        assert again.calibrations.in_use() == second
+        assert again.calibrations.get(first.id) == first
 
 
 def test_a_calibration_of_another_model_is_not_used(gallery):
     labelled_crowd(gallery)
-    made = gallery.calibrate([0.05])
+    made = gallery.calibrations.make([0.05])
     with gallery._store.write() as change:
         change.connection.exec_driver_sql("UPDATE calibrations SET model_fingerprint = 'other'")
 
-    assert gallery.calibrations() == []
-    assert gallery.calibration_in_use() is None
+    assert gallery.calibrations.all() == []
+    assert gallery.calibrations.in_use() is None
     with pytest.raises(CalibrationNotFoundError):
-        gallery.calibration("cal_x")
-    assert gallery.calibration(made.id).model_fingerprint == "other"
+        gallery.calibrations.get("cal_x")
+    assert gallery.calibrations.get(made.id).model_fingerprint == "other"
 
 
 def test_a_calibration_scores_as_a_search_does(gallery):
     ids = labelled_crowd(gallery)
-    made = gallery.calibrate([0.05]).content
+    made = gallery.calibrations.make([0.05]).content
     scores = []
     for label, own in ids.items():
         for id in own:
             hits = gallery.search(
-                gallery.embedding(id), k=999, exclude_scene_ids=[gallery.detection(id).scene_id]
+                gallery.people.embedding(id),
+                k=999,
+                exclude_scene_ids=[gallery.people.get(id).scene_id],
             )
             scores += [hit.score for hit in hits if hit.detection.label != label]
     (one,) = made.thresholds
@@ -220,17 +229,17 @@ def test_a_calibration_scores_as_a_search_does(gallery):
 
 
 def test_only_the_newest_calibrations_are_kept(gallery, monkeypatch):
-    monkeypatch.setattr("indexer.gallery.calibrations.KEPT_CALIBRATIONS", 3)
+    monkeypatch.setattr("indexer.gallery.calibrations.MOST_CALIBRATIONS", 3)
     labelled_crowd(gallery)
-    made = [gallery.calibrate([0.05]).id for _ in range(5)]
+    made = [gallery.calibrations.make([0.05]).id for _ in range(5)]
 
-    assert [one.id for one in gallery.calibrations()] == made[:1:-1]
+    assert [one.id for one in gallery.calibrations.all()] == made[:1:-1]
     assert rows(gallery, "calibrations") == 3
 
 
 def test_labels_that_cannot_support_a_rate_make_no_calibration(gallery):
     labelled_crowd(gallery, persons=21, boxes=2)
     with pytest.raises(CalibrationError, match="rule of 30"):
-        gallery.calibrate([0.001])
+        gallery.calibrations.make([0.001])
 
-    assert gallery.calibrations() == []
+    assert gallery.calibrations.all() == []

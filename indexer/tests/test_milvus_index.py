@@ -102,7 +102,7 @@ def test_a_thousand_scenes_give_the_same_answers_through_deletions_and_additions
     chance = np.random.default_rng(3)
     with open_gallery(tmp_path, **outside) as gallery:
         compared = [(inside, answers(gallery))]
-        scenes = gallery.scenes(limit=2000).scenes
+        scenes = gallery.scenes.page(limit=2000).scenes
         some = [scenes[place] for place in chance.permutation(1000)]
         for scene in some[:40]:
             gallery.remove(scene.id)
@@ -110,13 +110,15 @@ def test_a_thousand_scenes_give_the_same_answers_through_deletions_and_additions
             number = int(scene.external_id.removeprefix("scene "))
             gallery.add(some_scene(number), people(4, seed=5000 + number))
         for scene in some[40:60]:
-            gallery.remove_detection(scene.detections[0].id)
+            gallery.people.remove(scene.detections[0].id)
         for scene in some[60:80]:
-            gallery.patch(scene.id, {"camera_id": "camera 1", "tags": ["b"], "captured_at": None})
+            gallery.scenes.patch(
+                scene.id, {"camera_id": "camera 1", "tags": ["b"], "captured_at": None}
+            )
         there = answers(gallery)
         stats = gallery.stats()
         assert stats.index_change == stats.last_change
-        assert len(gallery._live) == stats.detections
+        assert len(gallery.index.live) == stats.detections
     with open_gallery(tmp_path) as gallery:
         compared.append((answers(gallery), there))
 
@@ -146,7 +148,7 @@ def test_what_one_process_adds_another_finds_and_what_it_removes_it_never_does(
             scene = one.add(
                 new_scene(f"{seed} {number}"), people(2, seed=1000 * seed + number)
             ).scene
-            query = one.embedding(scene.detections[0].id)
+            query = one.people.embedding(scene.detections[0].id)
             found = {hit.scene.id for hit in other.search(query, k=200)}
             if scene.id not in found:
                 stale.append((scene.id, "is not found"))
@@ -166,7 +168,7 @@ def test_what_one_process_adds_another_finds_and_what_it_removes_it_never_does(
             thread.join()
 
         assert stale == []
-        assert len(one._live) == len(other._live) == one.stats().detections == 36
+        assert len(one.index.live) == len(other.index.live) == one.stats().detections == 36
 
 
 def test_quick_searches_some_time_after_the_last_change_find_the_same(
@@ -175,7 +177,7 @@ def test_quick_searches_some_time_after_the_last_change_find_the_same(
     with open_gallery(tmp_path, **outside) as gallery:
         for number in range(30):
             gallery.add(some_scene(number), people(3, seed=number))
-        gallery.remove(gallery.scenes(limit=1).scenes[0].id)
+        gallery.remove(gallery.scenes.page(limit=1).scenes[0].id)
         waited = answers(gallery, 2)
         time.sleep(6)  # Bounded shows what is older than 5 s
         monkeypatch.setattr(milvus_index, "STRONG_S", 0)
@@ -187,7 +189,7 @@ def test_a_change_that_did_not_reach_milvus_reaches_it_before_the_next_search(
 ):
     with open_gallery(tmp_path, **outside) as gallery:
         scene = gallery.add(some_scene(1), people(2, seed=1)).scene
-        query = gallery.embedding(scene.detections[0].id)
+        query = gallery.people.embedding(scene.detections[0].id)
 
         def away(*_, **__):
             raise DatabaseUnavailableError("away")
@@ -232,7 +234,7 @@ def test_a_milvus_that_is_killed_takes_nothing_along(tmp_path, outside, milvus_s
                 act()
         milvus_server.start_again()
         found = wait_for_answers(gallery)
-        there = {scene.id for scene in gallery.scenes(limit=1000).scenes}
+        there = {scene.id for scene in gallery.scenes.page(limit=1000).scenes}
     with open_gallery(tmp_path) as gallery:
         assert answers(gallery) == found
     assert refused == 1
@@ -255,11 +257,11 @@ def test_a_collection_that_was_lost_is_filled_again(tmp_path, outside):
         for number in range(20):
             gallery.add(some_scene(number), people(2, seed=number))
         before = answers(gallery, 1)
-        gallery._live._client.drop_collection(gallery._live._name)
+        gallery.index.live._client.drop_collection(gallery.index.live._name)
 
     with open_gallery(tmp_path, **outside) as gallery:
         assert answers(gallery, 1) == before
-        gallery.rebuild()
+        gallery.index.rebuild()
         assert answers(gallery, 1) == before
 
 
@@ -267,18 +269,18 @@ def test_another_model_answers_from_a_collection_of_its_own(tmp_path, outside):
     with open_gallery(tmp_path, **outside) as gallery:
         scenes = [gallery.add(some_scene(n), people(2, seed=n)).scene for n in range(10)]
         old = gallery.view().generation
-        new = gallery.begin_generation(model_of(OtherDetector))
+        new = gallery.generations.begin(model_of(OtherDetector))
         for number, scene in enumerate(scenes):
-            gallery.add_people(
+            gallery.generations.add_people(
                 new.id, scene.id, person(people(1, dim=24, seed=number).embeddings[0])
             )
-        assert gallery.activate(new.id)
+        assert gallery.generations.activate(new.id)
         query = people(1, dim=24, seed=4).embeddings[0]
         assert gallery.search(query, k=1)[0].scene.id == scenes[4].id
         gallery.remove(scenes[4].id)
         assert gallery.search(query, k=1)[0].scene.id != scenes[4].id
-        gallery.delete_generation(old.id)
-        names = gallery._live._client.list_collections()
+        gallery.generations.delete(old.id)
+        names = gallery.index.live._client.list_collections()
         assert [name for name in names if old.id in name] == []
 
 

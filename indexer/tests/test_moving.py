@@ -25,26 +25,30 @@ def filled(directory, **options):
     for number in range(40):
         about = {"camera_id": f"camera {number % 3}", "tags": ("b", "a")[: number % 3]}
         gallery.add(new_scene(f"scene {number}", **about), people(3, seed=number))
-    scenes = gallery.scenes(limit=100).scenes
+    scenes = gallery.scenes.page(limit=100).scenes
     gallery.remove(scenes[-1].id)  # its numbers are not to be given again
     gallery.remove(scenes[3].id)
-    gallery.remove_detection(scenes[5].detections[1].id)
-    gallery.label(scenes[6].detections[0].id, "somebody")
-    gallery.begin_generation(model_of(OtherDetector))
+    gallery.people.remove(scenes[5].detections[1].id)
+    gallery.people.label(scenes[6].detections[0].id, "somebody")
+    gallery.generations.begin(model_of(OtherDetector))
     return gallery
 
 
 def told(gallery):
     """Everything that can be read of a gallery, and what it answers."""
-    scenes = gallery.scenes(limit=1000).scenes
+    scenes = gallery.scenes.page(limit=1000).scenes
     some = SceneFilter(camera_in=("camera 1",), tags_any=("a", "b"))
     return (
         scenes,
-        [gallery.content(scene.id) for scene in scenes],
-        [gallery.embedding(one.id).tobytes() for scene in scenes for one in scene.detections],
+        [gallery.scenes.content(scene.id) for scene in scenes],
+        [
+            gallery.people.embedding(one.id).tobytes()
+            for scene in scenes
+            for one in scene.detections
+        ],
         [gallery.search(query, k=20) for query in QUERIES],
         [gallery.search(query, k=20, filter=some, group_by="image") for query in QUERIES],
-        gallery.generations(),
+        gallery.generations.all(),
         gallery.stats().last_change,
     )
 
@@ -61,8 +65,8 @@ def test_a_gallery_moves_to_postgresql_and_back_with_all_its_ids(tmp_path, postg
     with Gallery.reopen(tmp_path / "second", database=url) as gallery:
         assert told(gallery) == before
         again = gallery.add(new_scene("later"), people(2, seed=77)).scene
-        assert gallery.find(later.sha256) == again
-        live = gallery._live.rows().tolist()
+        assert gallery.scenes.find(later.sha256) == again
+        live = gallery.index.live.rows().tolist()
         gallery.remove(again.id)
         export_gallery(gallery, tmp_path / f"back-{name}")
 
@@ -71,7 +75,7 @@ def test_a_gallery_moves_to_postgresql_and_back_with_all_its_ids(tmp_path, postg
         after = told(gallery)
         assert after[:-1] == before[:-1]
         gallery.add(new_scene("later"), people(2, seed=77))
-        assert min(gallery._live.rows()[-2:]) > max(live)  # no row is given twice
+        assert min(gallery.index.live.rows()[-2:]) > max(live)  # no row is given twice
 
 
 def test_nothing_is_imported_where_a_gallery_is(tmp_path, database):
@@ -87,7 +91,9 @@ def test_nothing_is_imported_where_a_gallery_is(tmp_path, database):
         )
 
     with open_gallery(tmp_path / "second") as gallery:
-        assert [gallery.content(scene.id) for scene in gallery.scenes().scenes] == [b"b"]
+        assert [gallery.scenes.content(scene.id) for scene in gallery.scenes.page().scenes] == [
+            b"b"
+        ]
 
 
 def test_what_was_changed_on_the_way_is_not_imported(tmp_path):
@@ -111,22 +117,22 @@ def test_a_snapshot_in_postgresql_shows_one_moment_while_two_processes_change_it
     with open_gallery(tmp_path) as one, open_gallery(tmp_path) as other:
         for number in range(20):
             one.add(new_scene(f"scene {number}"), people(2, seed=number))
-        kept = other.scenes(limit=100).scenes
+        kept = other.scenes.page(limit=100).scenes
 
         def meanwhile(done, total):
             if not done:
                 return
-            for scene in other.scenes(limit=100).scenes[:3]:
+            for scene in other.scenes.page(limit=100).scenes[:3]:
                 other.remove(scene.id)
             other.add(new_scene(f"new {done}"), people(1, seed=done))
 
-        made = one.snapshot(on_progress=meanwhile)
+        made = one.snapshots.make(on_progress=meanwhile)
 
         assert made.damaged == ()
         assert made.scenes == 20
         assert {path.name for path in (tmp_path / "originals").iterdir()} == {
-            scene.sha256 for scene in one.scenes(limit=1000).scenes
+            scene.sha256 for scene in one.scenes.page(limit=1000).scenes
         }
         import_gallery(one.snapshots / made.id, tmp_path / "there")
     with Gallery.reopen(tmp_path / "there") as gallery:
-        assert gallery.scenes(limit=100).scenes == kept
+        assert gallery.scenes.page(limit=100).scenes == kept

@@ -57,15 +57,15 @@ def test_a_gallery_has_exactly_the_originals_of_its_scenes(tmp_path, database, s
         with pytest.raises(ExternalIdConflictError):
             gallery.add(new_scene("d", external_id="a"), people(2))
         gallery.remove(scenes[0].id)
-        gallery.finish_erasure(gallery.erase(scene_ids=[scenes[1].id]).id)
+        gallery.erasures.finish(gallery.erasures.begin(scene_ids=[scenes[1].id]).id)
 
         assert there.stored() == {scenes[2].sha256}
-        assert gallery.content(scenes[2].id) == b"c"
+        assert gallery.scenes.content(scenes[2].id) == b"c"
     there.put(new_scene("left by a crash").sha256, b"left by a crash", nothing)
     with reopen_gallery(tmp_path, originals=s3_url) as gallery:
-        gallery.sweep_originals()
+        gallery.upkeep.sweep_originals()
         assert there.stored() == {scenes[2].sha256}
-        assert gallery.content(scenes[2].id) == b"c"
+        assert gallery.scenes.content(scenes[2].id) == b"c"
     assert not (tmp_path / "originals").exists()
 
 
@@ -74,11 +74,17 @@ def test_a_gallery_moves_into_object_storage_and_out_of_it(tmp_path, s3_url, the
         for number in range(5):
             gallery.add(new_scene(f"{number}"), people(2, seed=number))
         export_gallery(gallery, tmp_path / "moved.tar")
-        scenes = gallery.scenes().scenes
+        scenes = gallery.scenes.page().scenes
     import_gallery(tmp_path / "moved.tar", tmp_path / "second", originals=s3_url)
     with reopen_gallery(tmp_path / "second", originals=s3_url) as gallery:
-        assert gallery.scenes().scenes == scenes
-        assert [gallery.content(scene.id) for scene in scenes] == [b"0", b"1", b"2", b"3", b"4"]
+        assert gallery.scenes.page().scenes == scenes
+        assert [gallery.scenes.content(scene.id) for scene in scenes] == [
+            b"0",
+            b"1",
+            b"2",
+            b"3",
+            b"4",
+        ]
         gone = []
 
         def meanwhile(done, total):
@@ -86,13 +92,18 @@ def test_a_gallery_moves_into_object_storage_and_out_of_it(tmp_path, s3_url, the
                 gone.append(scenes[4].id)
                 gallery.remove(scenes[4].id)
 
-        made = gallery.snapshot(on_progress=meanwhile)
+        made = gallery.snapshots.make(on_progress=meanwhile)
         assert (made.scenes, made.damaged) == (5, ())
         assert there.stored() == {scene.sha256 for scene in scenes[:4]}
         export_gallery(gallery, tmp_path / "back")
     import_gallery(tmp_path / "back", tmp_path / "third")
     with reopen_gallery(tmp_path / "third") as gallery:
-        assert [gallery.content(scene.id) for scene in scenes[:4]] == [b"0", b"1", b"2", b"3"]
+        assert [gallery.scenes.content(scene.id) for scene in scenes[:4]] == [
+            b"0",
+            b"1",
+            b"2",
+            b"3",
+        ]
 
 
 def test_processes_with_different_object_storage_are_refused(tmp_path, postgres, s3_url):
@@ -103,7 +114,7 @@ def test_processes_with_different_object_storage_are_refused(tmp_path, postgres,
     with pytest.raises(GalleryError, match="must share them"):
         open_gallery(tmp_path / "two", originals=f"{s3_url}-elsewhere", database=url)
     with open_gallery(tmp_path / "three", originals=s3_url, database=url) as gallery:
-        assert gallery.content(gallery.scenes().scenes[0].id) == b"a"
+        assert gallery.scenes.content(gallery.scenes.page().scenes[0].id) == b"a"
 
 
 def test_storage_that_cannot_be_reached_is_named(tmp_path, monkeypatch, s3_url):

@@ -26,7 +26,8 @@ from indexer.errors import (
     SceneNotFoundError,
 )
 from indexer.gallery.gallery import Gallery
-from indexer.gallery.snapshots import remove_snapshot, restore_snapshot
+from indexer.gallery.restoring import restore_snapshot
+from indexer.gallery.snapshots import remove_snapshot
 from indexer.records import GalleryModel, SceneFilter, TimeOfDay
 from indexer.tests.scenery import new_scene, open_gallery, people, unit
 from models.detections import Detections
@@ -132,7 +133,7 @@ class Life(RuleBasedStateMachine):
     def generation(self, model):
         (id,) = (
             one.generation.id
-            for one in self.gallery.generations()
+            for one in self.gallery.generations.all()
             if one.generation.model == MODELS[model]
         )
         return id
@@ -185,7 +186,7 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def remove_detection(self, data):
         id, (name, key) = data.draw(st.sampled_from(sorted(self.shown().items(), key=str)))
-        self.gallery.remove_detection(id)
+        self.gallery.people.remove(id)
         held = self.held[name]
         held.away.add(key)
         held.labels.pop(key, None)
@@ -194,7 +195,7 @@ class Life(RuleBasedStateMachine):
     @rule(name=NAMES, camera=CAMERAS)
     def patch(self, name, camera):
         if name in self.held:
-            self.gallery.patch(self.held[name].id, {"camera_id": camera})
+            self.gallery.scenes.patch(self.held[name].id, {"camera_id": camera})
             self.held[name].camera = camera
 
     @precondition(lambda self: self.shown())
@@ -203,43 +204,43 @@ class Life(RuleBasedStateMachine):
         id, (name, key) = data.draw(st.sampled_from(sorted(self.shown().items(), key=str)))
         labels = self.held[name].labels
         if label is not None:
-            assert self.gallery.label(id, label).label == label
+            assert self.gallery.people.label(id, label).label == label
             labels[key] = label
         elif key in labels:
-            self.gallery.remove_label(id)
+            self.gallery.people.remove_label(id)
             del labels[key]
         else:
             with pytest.raises(LabelNotFoundError):
-                self.gallery.remove_label(id)
+                self.gallery.people.remove_label(id)
 
     @rule()
     def begin_generation(self):
-        self.gallery.begin_generation(MODELS[self.other])
+        self.gallery.generations.begin(MODELS[self.other])
         self.states[self.other] = "building"
 
     @precondition(lambda self: self.other in self.states)
     @rule(at_most=st.integers(1, 9))
     def index_some(self, at_most):
         generation = self.generation(self.other)
-        for id in self.gallery.lacking(generation, limit=at_most).values():
+        for id in self.gallery.generations.lacking(generation, limit=at_most).values():
             (held,) = (one for one in self.held.values() if one.id == id)
             assert self.other not in held.seen_by
             seen = detections_of(as_seen(held.found, self.other), self.other)
-            assert self.gallery.add_people(generation, id, seen)
+            assert self.gallery.generations.add_people(generation, id, seen)
             held.seen_by.add(self.other)
 
     @precondition(lambda self: self.other in self.states)
     @rule()
     def activate(self):
         whole = all(self.other in held.seen_by for held in self.held.values())
-        assert self.gallery.activate(self.generation(self.other)) == whole
+        assert self.gallery.generations.activate(self.generation(self.other)) == whole
         if whole:
             self.states = {self.other: "active", self.active: "kept"}
 
     @precondition(lambda self: self.other in self.states)
     @rule()
     def delete_generation(self):
-        self.gallery.delete_generation(self.generation(self.other))
+        self.gallery.generations.delete(self.generation(self.other))
         del self.states[self.other]
         for held in self.held.values():
             for key, id in held.only(self.other).items():
@@ -250,11 +251,11 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def compact(self):
-        self.gallery.compact()
+        self.gallery.upkeep.compact()
 
     @rule()
     def rebuild(self):
-        self.gallery.rebuild()
+        self.gallery.index.rebuild()
 
     @rule()
     def reopen(self):
@@ -264,8 +265,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def snapshot(self):
         if self.saved is not None:
-            remove_snapshot(self.gallery.snapshots, self.saved[0])
-        self.saved = self.gallery.snapshot().id, deepcopy(self.held), dict(self.states)
+            remove_snapshot(self.gallery.snapshots.directory, self.saved[0])
+        self.saved = self.gallery.snapshots.make().id, deepcopy(self.held), dict(self.states)
 
     @precondition(lambda self: self.saved is not None)
     @rule()
@@ -281,7 +282,7 @@ class Life(RuleBasedStateMachine):
     def erase(self, data):
         name = data.draw(st.sampled_from(sorted(self.held)))
         held = self.held.pop(name)
-        self.gallery.finish_erasure(self.gallery.erase(scene_ids=[held.id]).id)
+        self.gallery.erasures.finish(self.gallery.erasures.begin(scene_ids=[held.id]).id)
         self.gone |= {held.id, *held.ids.values()}
         if self.saved is not None:  # erasures outlive restores
             saved = self.saved[1]
@@ -290,7 +291,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def lists_agree(self):
-        scenes = {scene.external_id: scene for scene in self.gallery.scenes().scenes}
+        scenes = {scene.external_id: scene for scene in self.gallery.scenes.page().scenes}
         assert set(scenes) == set(self.held)
         for name, held in self.held.items():
             scene, seen = scenes[name], held.seen(self.active)
@@ -307,7 +308,7 @@ class Life(RuleBasedStateMachine):
     def generations_agree(self):
         counted = {
             one.generation.model: (one.generation.state, one.scenes, one.detections)
-            for one in self.gallery.generations()
+            for one in self.gallery.generations.all()
         }
         assert counted == {
             MODELS[model]: (
@@ -342,11 +343,11 @@ class Life(RuleBasedStateMachine):
         for id in sorted(self.gone)[-3:]:
             error = SceneNotFoundError if id.startswith("img_") else DetectionNotFoundError
             with pytest.raises(error):
-                (self.gallery.get if id.startswith("img_") else self.gallery.detection)(id)
+                (self.gallery.get if id.startswith("img_") else self.gallery.people.get)(id)
         alone = [id for held in self.held.values() for id in held.only(self.other).values()]
         for id in alone[-3:]:
             with pytest.raises(DetectionGoneError):
-                self.gallery.detection(id)
+                self.gallery.people.get(id)
 
 
 @pytest.mark.parametrize("lives", [500, pytest.param(20_000, marks=pytest.mark.soak)])

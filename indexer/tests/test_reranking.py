@@ -42,10 +42,12 @@ def ids(hits, order):
 
 def test_neighbours_put_hits_in_the_order_of_their_k_reciprocal_distance(gallery):
     walks(gallery)
-    queries = [gallery.embedding(one.id) for one in gallery.scenes().scenes[0].detections[:2]]
+    queries = [
+        gallery.people.embedding(one.id) for one in gallery.scenes.page().scenes[0].detections[:2]
+    ]
     hits = gallery.search(queries[0], k=30)
-    crowd = gallery.everybody(scene_ids={hit.scene.id for hit in hits})
-    own = np.stack([gallery.embedding(hit.detection.id) for hit in hits]).astype(float)
+    crowd = gallery.people.everybody(scene_ids={hit.scene.id for hit in hits})
+    own = np.stack([gallery.people.embedding(hit.detection.id) for hit in hits]).astype(float)
     for some in (queries[:1], queries):
         far = k_reciprocal(
             np.max([own @ query for query in some], axis=0),
@@ -59,14 +61,14 @@ def test_neighbours_put_hits_in_the_order_of_their_k_reciprocal_distance(gallery
 
 def test_company_puts_hits_in_the_order_of_the_offline_evaluator(gallery):
     walks(gallery)
-    scenes = gallery.scenes().scenes
-    crowd = gallery.everybody(scene_ids=[one.id for one in scenes])
+    scenes = gallery.scenes.page().scenes
+    crowd = gallery.people.everybody(scene_ids=[one.id for one in scenes])
     asked = scenes[0].detections[0]
-    query = gallery.embedding(asked.id)
+    query = gallery.people.embedding(asked.id)
     others = [one.id for one in scenes[1:]]
     hits = gallery.search(query, k=99, exclude_scene_ids=[scenes[0].id])
     company = in_company(query, np.array(asked.box), crowd.people[0])
-    order = by_context(hits, [company], gallery.everybody(scene_ids=others), fusion="max")
+    order = by_context(hits, [company], gallery.people.everybody(scene_ids=others), fusion="max")
 
     # The evaluator tells no order, but the rank of a right hit: asked for each hit in turn.
     found = Found(
@@ -100,9 +102,9 @@ def test_company_raises_the_person_whose_company_is_there(gallery):
     gallery.add(new_scene("alone"), group(0.8 * ada + 0.6 * axes[2]))
     together = gallery.add(new_scene("together"), group(0.6 * ada + 0.8 * axes[3], bea)).scene
     hits = gallery.search(ada.astype(np.float32), k=9, exclude_scene_ids=[here.id])
-    crowd = gallery.everybody(scene_ids={hit.scene.id for hit in hits})
+    crowd = gallery.people.everybody(scene_ids={hit.scene.id for hit in hits})
     with_bea = in_company(ada.astype(np.float32), np.array(here.detections[0].box),
-                          gallery.everybody(scene_ids=[here.id]).people[0])  # fmt: skip
+                          gallery.people.everybody(scene_ids=[here.id]).people[0])  # fmt: skip
 
     assert hits[0].scene.id != together.id
     assert hits[by_context(hits, [with_bea], crowd, fusion="max")[0]].scene.id == together.id
@@ -117,7 +119,7 @@ def test_several_queries_count_by_the_best_or_by_their_mean(gallery):
     gallery.add(new_scene("both"), group(both, scores=[0.9]))
     gallery.add(new_scene("one"), group(one, scores=[0.9]))
     hits = gallery.search(ada, k=2)
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
     companies = [ada[None], bea[None]]
 
     assert by_context(hits, companies, crowd, fusion="max") == [0, 1]
@@ -130,7 +132,7 @@ def test_equal_hits_keep_their_order(gallery):
         gallery.add(new_scene(f"s{number}"), group(look))
     query = look.astype(np.float32)
     hits = gallery.search(query, k=6)
-    crowd = gallery.everybody()
+    crowd = gallery.people.everybody()
 
     assert by_neighbours(hits, [query], crowd) == list(range(6))
     assert by_context(hits, [query[None]], crowd, fusion="max") == list(range(6))
@@ -138,11 +140,11 @@ def test_equal_hits_keep_their_order(gallery):
 
 def test_hits_that_are_gone_meanwhile_are_left_out(gallery):
     walks(gallery, scenes=4)
-    query = gallery.embedding(gallery.scenes().scenes[0].detections[0].id)
+    query = gallery.people.embedding(gallery.scenes.page().scenes[0].detections[0].id)
     hits = gallery.search(query, k=12)
-    gallery.remove_detection(hits[2].detection.id)
+    gallery.people.remove(hits[2].detection.id)
     gallery.remove(hits[0].scene.id)
-    crowd = gallery.everybody(scene_ids={hit.scene.id for hit in hits})
+    crowd = gallery.people.everybody(scene_ids={hit.scene.id for hit in hits})
     left = {id for own in crowd.ids for id in own}
 
     assert 0 < len(left) < 12
@@ -152,6 +154,6 @@ def test_hits_that_are_gone_meanwhile_are_left_out(gallery):
     ):
         assert set(ids(hits, order)) == left
         assert len(order) == len(left)
-    nobody = gallery.everybody(scene_ids=[])
+    nobody = gallery.people.everybody(scene_ids=[])
     assert by_neighbours(hits, [query], nobody) == []
     assert by_context(hits, [query[None]], nobody, fusion="max") == []

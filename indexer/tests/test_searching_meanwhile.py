@@ -40,7 +40,7 @@ def test_a_search_shows_one_moment_whatever_goes_on(tmp_path, searches, seed):
                 if len(mine) > 40:
                     gallery.remove(mine.pop())
                 if number == 0 and chance.random() < 0.02:
-                    gallery.compact()
+                    gallery.upkeep.compact()
         except Exception as error:
             wrong.append(repr(error))
 

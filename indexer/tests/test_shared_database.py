@@ -44,14 +44,14 @@ def end_sessions(gallery, *, waiting_for):
 def test_what_one_changes_the_other_sees_at_once(two):
     one, other = two
     scene = one.add(new_scene("a", camera_id="gate"), people(3, seed=1)).scene
-    query = one.embedding(scene.detections[0].id)
+    query = one.people.embedding(scene.detections[0].id)
 
     assert other.get(scene.id) == scene
     assert {hit.detection.id for hit in other.search(query, k=9)} == {
         one.id for one in scene.detections
     }
     assert other.stats().index_change == other.stats().last_change
-    one.remove_detection(scene.detections[0].id)
+    one.people.remove(scene.detections[0].id)
     assert len(other.search(query, k=9)) == 2
     other.remove(scene.id)
     assert one.search(query, k=9) == []
@@ -74,9 +74,9 @@ def test_the_same_bytes_added_by_two_at_once_become_one_scene(two):
 
     assert len(added) == 80
     assert sum(one.created for one in added) == 20
-    assert two[0].count() == two[1].count() == 20
-    for scene in two[0].scenes().scenes:
-        assert two[1].content(scene.id)
+    assert two[0].scenes.count() == two[1].scenes.count() == 20
+    for scene in two[0].scenes.page().scenes:
+        assert two[1].scenes.content(scene.id)
         assert len(scene.detections) == 2
 
 
@@ -89,7 +89,7 @@ def test_an_index_follows_through_many_changes_and_equals_a_new_one(two, tmp_pat
             if number % 3 == 0:
                 gallery.remove(scene.id)
             elif number % 3 == 1:
-                gallery.remove_detection(scene.detections[1].id)
+                gallery.people.remove(scene.detections[1].id)
             if number % 5 == 0:
                 gallery.search(people(1, seed=number).embeddings[0], k=5)
 
@@ -107,18 +107,20 @@ def test_an_index_follows_through_many_changes_and_equals_a_new_one(two, tmp_pat
         for gallery in two:
             for query in queries:
                 assert gallery.search(query, k=50) == fresh.search(query, k=50)
-            assert sorted(gallery._live.rows()) == sorted(fresh._live.rows())
+            assert sorted(gallery.index.live.rows()) == sorted(fresh.index.live.rows())
 
 
 def test_a_model_that_one_activates_answers_at_the_other(two):
     one, other = two
     scenes = [one.add(new_scene(f"{n}"), people(2, seed=n)).scene for n in range(5)]
-    new = one.begin_generation(model_of(OtherDetector))
+    new = one.generations.begin(model_of(OtherDetector))
     for number, scene in enumerate(scenes):
-        other.add_people(new.id, scene.id, person(people(1, dim=24, seed=number).embeddings[0]))
+        other.generations.add_people(
+            new.id, scene.id, person(people(1, dim=24, seed=number).embeddings[0])
+        )
     query = people(1, dim=24, seed=3).embeddings[0]
 
-    assert one.activate(new.id)
+    assert one.generations.activate(new.id)
 
     assert other.view().generation.id == new.id
     assert other.search(query, k=1)[0].scene.id == scenes[3].id
@@ -133,11 +135,11 @@ def test_who_loses_the_database_while_changing_writes_nothing_more(two):
 
     with pytest.raises(DatabaseUnavailableError), one.changing():
         end_sessions(other, waiting_for=key)
-        other.patch(scene.id, {"camera_id": "gate"})  # the lock is free: another one goes on
-        one.patch(scene.id, {"camera_id": "yard"})
+        other.scenes.patch(scene.id, {"camera_id": "gate"})  # the lock is free: another one goes on
+        one.scenes.patch(scene.id, {"camera_id": "yard"})
 
     assert one.get(scene.id).camera_id == "gate"
-    assert one.patch(scene.id, {"camera_id": "yard"}).camera_id == "yard"
+    assert one.scenes.patch(scene.id, {"camera_id": "yard"}).camera_id == "yard"
 
 
 def test_an_addition_that_was_cut_off_can_be_made_again(tmp_path, postgres):
@@ -151,11 +153,11 @@ def test_an_addition_that_was_cut_off_can_be_made_again(tmp_path, postgres):
     with open_gallery(tmp_path) as other, open_gallery(tmp_path, on_step=lose) as one:
         with pytest.raises(DatabaseUnavailableError):
             one.add(new_scene("a"), people(2))
-        assert other.count() == 0
+        assert other.scenes.count() == 0
 
         scene = one.add(new_scene("a"), people(2)).scene
 
-        assert other.content(scene.id) == b"a"
+        assert other.scenes.content(scene.id) == b"a"
 
 
 def test_a_name_is_claimed_by_one_and_free_once_its_connection_is_lost(two, postgres):
@@ -178,7 +180,7 @@ def test_numbers_of_changes_rise_in_the_order_in_which_they_are_seen(two):
     seen, ended = [], threading.Event()
 
     def watch():
-        store = Store(database_of(two[0]._changes.directory))
+        store = Store(database_of(two[0]._writer.directory))
         while not ended.is_set():
             with store.read() as snapshot:
                 numbers = snapshot.connection.exec_driver_sql("SELECT number FROM changes")
@@ -208,7 +210,7 @@ def test_numbers_of_changes_rise_in_the_order_in_which_they_are_seen(two):
 
 
 def test_a_nul_in_a_question_is_nowhere_and_no_fault(two):
-    assert two[0].find("\0") is None
+    assert two[0].scenes.find("\0") is None
     with pytest.raises(SceneNotFoundError):
         two[0].get("img_\0")
 

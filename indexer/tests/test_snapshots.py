@@ -18,17 +18,11 @@ from indexer.errors import (
     SnapshotNotFoundError,
     StorageFullError,
 )
-from indexer.gallery import snapshots as module
+from indexer.gallery import manifest as module
 from indexer.gallery.gallery import Gallery
-from indexer.gallery.snapshots import (
-    DATABASE,
-    MANIFEST,
-    check_snapshot,
-    find_snapshot,
-    list_snapshots,
-    remove_snapshot,
-    restore_snapshot,
-)
+from indexer.gallery.manifest import MANIFEST, check_snapshot
+from indexer.gallery.restoring import restore_snapshot
+from indexer.gallery.snapshots import DATABASE, find_snapshot, list_snapshots, remove_snapshot
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death, gallery_of_three
@@ -42,8 +36,8 @@ def changed(directory):
     """A gallery with a snapshot of three scenes, of which one is gone now and a fourth is new."""
     gallery_of_three(directory)
     with open_gallery(directory) as gallery:
-        made = gallery.snapshot()
-        gallery.remove(gallery.find(new_scene("old 0").sha256).id)
+        made = gallery.snapshots.make()
+        gallery.remove(gallery.scenes.find(new_scene("old 0").sha256).id)
         gallery.add(new_scene("late"), people(2, seed=9))
     return directory / "snapshots" / made.id
 
@@ -51,20 +45,20 @@ def changed(directory):
 def assert_is_the_snapshot(directory):
     with open_gallery(directory) as gallery:
         assert_whole(gallery, directory)
-        assert gallery.count() == 3
+        assert gallery.scenes.count() == 3
         for number in range(3):
-            scene = gallery.find(new_scene(f"old {number}").sha256)
+            scene = gallery.scenes.find(new_scene(f"old {number}").sha256)
             expected = people(4, seed=number)
             for one, embedding in zip(scene.detections, expected.embeddings, strict=True):
-                assert gallery.embedding(one.id).tobytes() == embedding.tobytes()
+                assert gallery.people.embedding(one.id).tobytes() == embedding.tobytes()
 
 
 def assert_is_as_it_was(directory):
     with open_gallery(directory) as gallery:
         assert_whole(gallery, directory)
-        assert gallery.count() == 3
-        assert gallery.find(new_scene("old 0").sha256) is None
-        assert gallery.find(new_scene("late").sha256) is not None
+        assert gallery.scenes.count() == 3
+        assert gallery.scenes.find(new_scene("old 0").sha256) is None
+        assert gallery.scenes.find(new_scene("late").sha256) is not None
 
 
 def test_a_snapshot_restored_elsewhere_is_the_gallery_that_it_was_made_of(tmp_path):
@@ -163,14 +157,14 @@ def test_a_snapshot_shows_one_moment_though_scenes_come_and_go_all_the_while(tmp
         try:
             for _ in range(20):
                 time.sleep(0.02)
-                made = gallery.snapshot()
+                made = gallery.snapshots.make()
 
                 restore_snapshot(here / "snapshots" / made.id, there)
 
                 with open_gallery(there) as restored:
                     assert_whole(restored, there)
-                    scenes = restored.scenes(limit=100).scenes
-                    found = {restored.content(one.id).decode() for one in scenes}
+                    scenes = restored.scenes.page(limit=100).scenes
+                    found = {restored.scenes.content(one.id).decode() for one in scenes}
                 while made.last_change not in present:  # committed, and not yet written down
                     assert writer.is_alive()
                     time.sleep(0.01)
@@ -191,10 +185,10 @@ def test_what_is_removed_during_a_snapshot_is_in_it_and_gone_from_the_gallery(tm
 
     def remove_one(step):
         if step == "copied":
-            gallery.remove(gallery.find(new_scene("old 1").sha256).id)
+            gallery.remove(gallery.scenes.find(new_scene("old 1").sha256).id)
 
     with open_gallery(tmp_path, on_step=remove_one) as gallery:
-        made = gallery.snapshot()
+        made = gallery.snapshots.make()
 
         assert_whole(gallery, tmp_path)
         assert (made.scenes, made.damaged) == (3, ())
@@ -206,13 +200,13 @@ def test_a_lost_or_damaged_original_does_not_hinder_a_snapshot_and_is_named(tmp_
     (tmp_path / "here" / "originals" / lost).unlink()
     (tmp_path / "here" / "originals" / damaged).write_bytes(b"OLD 2")
     with open_gallery(tmp_path / "here") as gallery:
-        made = gallery.snapshot()
-        restore_snapshot(gallery.snapshots / made.id, tmp_path / "there")
+        made = gallery.snapshots.make()
+        restore_snapshot(gallery.snapshots.directory / made.id, tmp_path / "there")
 
     assert set(made.damaged) == {lost, damaged}
     with open_gallery(tmp_path / "there") as gallery:
-        assert gallery.count() == 3
-        assert gallery.content(gallery.find(new_scene("old 1").sha256).id) == b"old 1"
+        assert gallery.scenes.count() == 3
+        assert gallery.scenes.content(gallery.scenes.find(new_scene("old 1").sha256).id) == b"old 1"
 
 
 def damages():
@@ -315,10 +309,10 @@ def test_a_full_disk_leaves_nothing_of_a_snapshot(tmp_path, monkeypatch):
     with open_gallery(tmp_path) as gallery:
         monkeypatch.setattr(os, "link", full)
         with pytest.raises(StorageFullError):
-            gallery.snapshot()
+            gallery.snapshots.make()
 
         assert names(tmp_path / "snapshots") == {"lock"}
-        gallery.remove(gallery.scenes().scenes[0].id)
+        gallery.remove(gallery.scenes.page().scenes[0].id)
         assert_whole(gallery, tmp_path)
 
 
@@ -329,7 +323,7 @@ def test_a_snapshot_can_be_given_up_and_leaves_nothing(tmp_path):
     gallery_of_three(tmp_path)
     with open_gallery(tmp_path) as gallery:
         with pytest.raises(KeyboardInterrupt):
-            gallery.snapshot(on_progress=stop)
+            gallery.snapshots.make(on_progress=stop)
 
         assert names(tmp_path / "snapshots") == {"lock"}
 
@@ -344,10 +338,10 @@ def test_two_galleries_do_not_write_snapshots_into_one_directory_at_once(tmp_pat
                 open_gallery(tmp_path / "b", snapshots=tmp_path / "s") as other,
                 pytest.raises(SnapshotBusyError),
             ):
-                other.snapshot()
+                other.snapshots.make()
 
     with open_gallery(tmp_path / "a", snapshots=tmp_path / "s", on_step=meanwhile) as gallery:
-        made = gallery.snapshot()
+        made = gallery.snapshots.make()
 
     assert check_snapshot(tmp_path / "s" / made.id).scenes == 3
 
@@ -379,22 +373,22 @@ def test_a_damaged_gallery_can_be_replaced(tmp_path):
 def test_what_was_erased_stays_erased_when_an_older_snapshot_is_restored(tmp_path):
     snapshot = changed(tmp_path)
     with open_gallery(tmp_path) as gallery:
-        whole = gallery.find(new_scene("old 1").sha256)
-        part = gallery.find(new_scene("old 2").sha256).detections[0]
+        whole = gallery.scenes.find(new_scene("old 1").sha256)
+        part = gallery.scenes.find(new_scene("old 2").sha256).detections[0]
         receipts = [
-            gallery.finish_erasure(gallery.erase(scene_ids=[whole.id]).id),
-            gallery.finish_erasure(gallery.erase(detection_ids=[part.id]).id),
+            gallery.erasures.finish(gallery.erasures.begin(scene_ids=[whole.id]).id),
+            gallery.erasures.finish(gallery.erasures.begin(detection_ids=[part.id]).id),
         ]
 
     restore_snapshot(snapshot, tmp_path)
 
     with open_gallery(tmp_path) as gallery:
         assert_whole(gallery, tmp_path)
-        assert gallery.count() == 2
-        assert gallery.find(new_scene("old 0").sha256) is not None
-        assert part.id not in [one.id for one in gallery.scenes().scenes[-1].detections]
+        assert gallery.scenes.count() == 2
+        assert gallery.scenes.find(new_scene("old 0").sha256) is not None
+        assert part.id not in [one.id for one in gallery.scenes.page().scenes[-1].detections]
         for receipt in receipts:
-            again = gallery.erasure(receipt.id)
+            again = gallery.erasures.get(receipt.id)
             assert again.ids_sha256 == receipt.ids_sha256
             assert again.completed_at > receipt.completed_at
     needle = people(4, seed=1).embeddings[0].tobytes()
@@ -414,7 +408,7 @@ def test_a_snapshot_is_there_whole_or_not_at_all_wherever_making_it_ends(tmp_pat
         found = list_snapshots(tmp_path / "snapshots")
         assert len(found) == (step == "named")
         assert names(tmp_path / "snapshots") <= {"lock", *(one.id for one in found)}
-        gallery.snapshot()
+        gallery.snapshots.make()
     for one in list_snapshots(tmp_path / "snapshots"):
         assert check_snapshot(one.path).scenes == 3
 
@@ -452,6 +446,6 @@ def test_a_restore_that_was_decided_is_finished_by_whoever_opens_the_gallery(tmp
         restore_snapshot(snapshot, tmp_path, on_step=die)
 
     with Gallery.reopen(tmp_path) as gallery:
-        assert gallery.find(new_scene("old 0").sha256) is not None
+        assert gallery.scenes.find(new_scene("old 0").sha256) is not None
         with pytest.raises(SceneNotFoundError):
             gallery.get("img_none")

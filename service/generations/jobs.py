@@ -43,7 +43,7 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
 
         def compared(comparison: Comparison) -> None:
             told["evaluation"] = asdict(comparison)
-            had, total = parts.gallery.scenes_in(generation_of(parts, model).id)
+            had, total = parts.gallery.generations.scenes_in(generation_of(parts, model).id)
             context.progress(had, total, result=told)
 
         reindex(
@@ -67,7 +67,7 @@ def generation_of(parts: Parts, model: GalleryModel) -> Generation:
     """That of a model, which has one."""
     (generation,) = (
         one.generation
-        for one in parts.gallery.generations()
+        for one in parts.gallery.generations.all()
         if one.generation.model.fingerprint == model.fingerprint
     )
     return generation

@@ -30,7 +30,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 )
 def list_models(parts: PartsOf) -> ModelList:
     """Those that ship, that of the settings, and those in the models directory."""
-    counts = {one.generation.model.fingerprint: one for one in parts.gallery.generations()}
+    counts = {one.generation.model.fingerprint: one for one in parts.gallery.generations.all()}
     return ModelList(
         items=[
             ModelRecord.of(known, counts.get(known.card.fingerprint))
@@ -86,7 +86,7 @@ async def activate_generation(generation_id: str, request: Request, parts: Parts
     in one step. Its answers are, bit for bit, what they were."""
 
     async def accept_activation(keyed: KeyedRequest | None) -> JsonAnswer:
-        found = await anyio.to_thread.run_sync(parts.gallery.generation, generation_id)
+        found = await anyio.to_thread.run_sync(parts.gallery.generations.get, generation_id)
         return await _change_model(request, parts, keyed, found.model, activate=True)
 
     return await parts.idempotency.answer_once(
@@ -102,9 +102,9 @@ async def activate_generation(generation_id: str, request: Request, parts: Parts
 )
 def delete_generation(generation_id: str, parts: PartsOf) -> None:
     """Not the one that answers, nor one that is being indexed. The images stay."""
-    if parts.gallery.generation(generation_id).state == "building" and _unfinished(parts):
+    if parts.gallery.generations.get(generation_id).state == "building" and _unfinished(parts):
         raise GenerationBuildingError(f"{generation_id} is being built; cancel its job first")
-    parts.gallery.delete_generation(generation_id)
+    parts.gallery.generations.delete(generation_id)
 
 
 async def _change_model(
@@ -134,7 +134,9 @@ def _check_labels(parts: Parts) -> None:
         TooFewLabelsError: models cannot be compared; better said now than at the end of the job.
     """
     gallery = parts.gallery
-    check_labels(*(gallery.labelled(generation=one.generation) for one in gallery.generations()))
+    check_labels(
+        *(gallery.people.labelled(generation=one.generation) for one in gallery.generations.all())
+    )
 
 
 def _unfinished(parts: Parts) -> bool:

@@ -19,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from indexer.gallery.gallery import View
+from indexer.index.live import View
 
 MAX_TAGS = 32
 LEAST_RATE = 1e-9  # no labels support a smaller one

@@ -41,14 +41,14 @@ async def get_attention(detection_id: str, request: Request, parts: PartsOf) -> 
 
     def find() -> tuple[Attentive, tuple[float, float, float, float], bytes]:
         view = parts.gallery.view()
-        found = parts.gallery.detection(detection_id, view=view)
+        found = parts.gallery.people.get(detection_id, view=view)
         detector = parts.detectors.of(view.generation.model)
         if not detector.card.pixel_wise:
             raise RequestError(
                 "no_attention",
                 f"{detector.card.name} has the head {detector.card.head}, not an NAE+ head.",
             )
-        return cast(Attentive, detector), found.box, parts.gallery.content(found.scene_id)
+        return cast(Attentive, detector), found.box, parts.gallery.scenes.content(found.scene_id)
 
     detector, box, content = await anyio.to_thread.run_sync(find)
 

@@ -24,7 +24,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 )
 def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
     """Where it is, and how surely a person."""
-    found = parts.gallery.detection(detection_id)
+    found = parts.gallery.people.get(detection_id)
     return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
 
 
@@ -37,7 +37,7 @@ def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
 )
 def get_crop(detection_id: str, parts: PartsOf) -> Response:
     """JPEG of what is in its box."""
-    found: StoredDetection = parts.gallery.detection(detection_id)
+    found: StoredDetection = parts.gallery.people.get(detection_id)
     return picture(parts, found.scene_id, partial(crop_jpeg, box=found.box))
 
 
@@ -50,8 +50,8 @@ def get_crop(detection_id: str, parts: PartsOf) -> Response:
 def get_embedding(detection_id: str, parts: PartsOf) -> Embedding:
     """Unit length; comparable only with embeddings of the same model."""
     view = parts.gallery.view()
-    embedding = parts.gallery.embedding(detection_id, view=view).tolist()
-    parts.gallery.note("embedding_read", detection_id)
+    embedding = parts.gallery.people.embedding(detection_id, view=view).tolist()
+    parts.gallery.trail.note("embedding_read", detection_id)
     return Embedding(detection_id=detection_id, embedding=embedding, **index_of(view))
 
 
@@ -63,4 +63,4 @@ def get_embedding(detection_id: str, parts: PartsOf) -> Embedding:
 )
 def delete_detection(detection_id: str, parts: PartsOf) -> None:
     """One person of an image; the image stays."""
-    parts.gallery.remove_detection(detection_id)
+    parts.gallery.people.remove(detection_id)

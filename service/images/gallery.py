@@ -49,11 +49,11 @@ def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePa
     if len(query.camera_id) > parts.settings.filter_max_values:
         raise too_many("/query/camera_id", parts.settings.filter_max_values)
     meant = query.scene_filter()
-    page = parts.gallery.scenes(
+    page = parts.gallery.scenes.page(
         meant, limit=query.limit, cursor=query.cursor, newest_first=query.order == "newest"
     )
     items = [ImageRecord(**image_record(scene)) for scene in page.scenes]
-    counted = {"total": parts.gallery.count(meant)} if query.count else {}
+    counted = {"total": parts.gallery.scenes.count(meant)} if query.count else {}
     return ImagePage(items=items, next_cursor=page.next_cursor, **cast(Any, counted))
 
 
@@ -120,7 +120,7 @@ async def patch_image(
             new = changes.changes(stored)
             kept = {name: getattr(stored, name) for name in ImageMetadata.model_fields}
             check_metadata_size(check(ImageMetadata, kept | new), parts.settings.metadata_max_bytes)
-            return parts.gallery.patch(image_id, new)
+            return parts.gallery.scenes.patch(image_id, new)
 
     scene = await anyio.to_thread.run_sync(patch)
     response.headers["ETag"] = etag(scene)
@@ -152,8 +152,8 @@ def get_content(
     if query.original:
         check_scope(request, "admin")
         scene = parts.gallery.get(image_id)
-        content = parts.gallery.content(image_id)
-        parts.gallery.note("original_read", image_id)
+        content = parts.gallery.scenes.content(image_id)
+        parts.gallery.trail.note("original_read", image_id)
         media = MEDIA_TYPES.get(scene.format, "application/octet-stream")
         return Response(content, media_type=media, headers=PICTURE_HEADERS)
     return picture(parts, image_id, upright_jpeg)

@@ -65,7 +65,7 @@ def attention_png(
 
 def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]) -> Response:
     """The JPEG that is drawn of a stored scene, as a response."""
-    content = parts.gallery.content(scene_id)
+    content = parts.gallery.scenes.content(scene_id)
     with parts.decoding:
         image = read_image(content, parts.settings.image_limits)
         jpeg = draw(image.pixels)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from indexer.errors import DetectionNotFoundError, SceneNotFoundError
 from indexer.evaluation.evaluation import Question, evaluate, questions_of_labels
-from indexer.gallery.gallery import Gallery, View
+from indexer.gallery.gallery import Gallery
+from indexer.index.live import View
 from indexer.records import Crowd
 from models.errors import BoxError
 from service.http.errors import RequestError
@@ -49,9 +50,9 @@ def evaluate_gallery(parts: Parts, context: JobContext) -> dict[str, Any]:
 def _by_labels(gallery: Gallery, context: JobContext, *, left_out: bool) -> EvaluationResult:
     view = gallery.view()
     if left_out:
-        crowd = gallery.labelled(view=view)
+        crowd = gallery.people.labelled(view=view)
     else:
-        crowd = gallery.everybody(most=MOST_PEOPLE, view=view)
+        crowd = gallery.people.everybody(most=MOST_PEOPLE, view=view)
     questions = questions_of_labels(crowd)
     measured = evaluate(crowd, questions, progress=context.progress)
     return EvaluationResult(
@@ -72,12 +73,12 @@ def _by_protocol(
     gallery = parts.gallery
     view = gallery.view()
     shown = [
-        query.image_id or gallery.detection(query.detection_id or "", view=view).scene_id
+        query.image_id or gallery.people.get(query.detection_id or "", view=view).scene_id
         for query in protocol.queries
     ]
     held = {known.image_id for query in protocol.queries for known in query.holds}
     wanted = None if protocol.images is None else {*protocol.images, *shown, *held}
-    crowd = gallery.everybody(scene_ids=wanted, most=MOST_PEOPLE, view=view)
+    crowd = gallery.people.everybody(scene_ids=wanted, most=MOST_PEOPLE, view=view)
     place_of = {scene.id: place for place, scene in enumerate(crowd.scenes)}
     listed = list(place_of) if protocol.images is None else protocol.images
     searched = np.unique([_place(place_of, id) for id in listed])

@@ -40,7 +40,7 @@ async def put_label(detection_id: str, request: Request, parts: PartsOf) -> Dete
     rankings never do."""
     wanted = await read_json(request, Label, deadline_s=parts.settings.ingest_deadline_s)
     parts.disk.check()
-    found = await anyio.to_thread.run_sync(parts.gallery.label, detection_id, wanted.label)
+    found = await anyio.to_thread.run_sync(parts.gallery.people.label, detection_id, wanted.label)
     return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
 
 
@@ -52,7 +52,7 @@ async def put_label(detection_id: str, request: Request, parts: PartsOf) -> Dete
 )
 def delete_label(detection_id: str, parts: PartsOf) -> None:
     """404 when it has none."""
-    parts.gallery.remove_label(detection_id)
+    parts.gallery.people.remove_label(detection_id)
 
 
 @router.post(
@@ -99,7 +99,7 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Cal
         request, CalibrationRequest, deadline_s=parts.settings.ingest_deadline_s
     )
     parts.disk.check()
-    made = await anyio.to_thread.run_sync(parts.gallery.calibrate, wanted.targets)
+    made = await anyio.to_thread.run_sync(parts.gallery.calibrations.make, wanted.targets)
     response.headers["Location"] = f"/calibrations/{made.id}"
     return calibration_record(made, in_use=True)
 
@@ -112,7 +112,7 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Cal
 )
 def list_calibrations(parts: PartsOf) -> Calibrations:
     """The newest 100 made with the model that answers, newest first. The first is in use."""
-    listed = parts.gallery.calibrations()
+    listed = parts.gallery.calibrations.all()
     return Calibrations(
         items=[calibration_summary(one, in_use=number == 0) for number, one in enumerate(listed)]
     )
@@ -126,6 +126,6 @@ def list_calibrations(parts: PartsOf) -> Calibrations:
 )
 def get_calibration(calibration_id: str, parts: PartsOf) -> CalibrationRecord:
     """With its table of scores and rates."""
-    found = parts.gallery.calibration(calibration_id)
-    used = parts.gallery.calibration_in_use()
+    found = parts.gallery.calibrations.get(calibration_id)
+    used = parts.gallery.calibrations.in_use()
     return calibration_record(found, in_use=used is not None and used.id == found.id)

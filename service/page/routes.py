@@ -74,4 +74,4 @@ async def whoami(request: Request, parts: PartsOf) -> Caller:
 )
 def gallery_overview(parts: PartsOf) -> GalleryRecord:
     """How many images, people, labels; which cameras and tags."""
-    return GalleryRecord.of(parts.gallery.overview())
+    return GalleryRecord.of(parts.gallery.scenes.overview())

@@ -77,26 +77,26 @@ class Caretaker:
                 logger.info("%d images were too old and are deleted", removed)
         if self._audit_days:
             with acting_as("(retention)"):
-                self._gallery.trim_trail(at - timedelta(days=self._audit_days))
+                self._gallery.trail.trim(at - timedelta(days=self._audit_days))
         self.swept_at = at
 
     def look(self) -> None:
         """Finish erasures, end abandoned generations, compact where it is worth it."""
-        self._gallery.finish_erasures()
-        building = self._gallery.building()
+        self._gallery.erasures.finish_all()
+        building = self._gallery.generations.building()
         unfinished = self._gallery.jobs.page(
             limit=1, states=("queued", "running"), kinds=("reindex",)
         )
         if building is not None and not unfinished.jobs:
-            self._gallery.keep_generation(building.id)  # whoever built it has given up
-        if self._gallery.wants_compaction:
+            self._gallery.generations.park(building.id)  # whoever built it has given up
+        if self._gallery.upkeep.wants_compaction:
             with acting_as("(automatic)"):
-                freed = self._gallery.compact()
+                freed = self._gallery.upkeep.compact()
             logger.info("compacted: %d places, %d bytes", freed.gone, freed.database_bytes)
 
     def _run(self) -> None:
         sweep_at = 0.0
-        self._try(self._gallery.sweep_originals)
+        self._try(self._gallery.upkeep.sweep_originals)
         while not self._stopping.is_set():
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_S

@@ -144,7 +144,7 @@ def open_parts(
             )
             metrics.watch(parts.health.gauges)
             card = detector.card
-            logger.info("ready: model %s, %d images", card.name, gallery.count())
+            logger.info("ready: model %s, %d images", card.name, gallery.scenes.count())
             logger.info("terms of model %s: %s", card.name, card.terms)
             jobs.start(kinds(parts))
             parts.caretaker.start()
@@ -165,10 +165,10 @@ def settle_model(gallery: Gallery, models: Detectors) -> Detector:
     """
     wanted, answering = models.first, gallery.model
     if answering.fingerprint != wanted.card.fingerprint:
-        if not gallery.count():
+        if not gallery.scenes.count():
             before = gallery.view().generation
             reindex(gallery, wanted.of_gallery, models.of)
-            gallery.delete_generation(before.id)
+            gallery.generations.delete(before.id)
         else:
             logger.warning(
                 "the gallery answers with its model %s, not with %s; to change it: "

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import SceneNotFoundError
-from indexer.gallery.gallery import Gallery, View
+from indexer.gallery.gallery import Gallery
+from indexer.index.live import View
 from indexer.ingest.ingest import DetectorOf
 from indexer.records import GalleryHit
 from indexer.search.rerank import by_context, by_neighbours
@@ -144,7 +145,7 @@ class PersonSearch:
             vectors = [(None, _mean([person.embedding for person in people]))]
         else:
             vectors = [(number, person.embedding) for number, person in enumerate(people)]
-        calibrated = self._gallery.calibration_in_use(view=people[0].view)
+        calibrated = self._gallery.calibrations.in_use(view=people[0].view)
         rates = None if calibrated is None else calibrated.content
         min_score = request.min_score
         if request.max_fmr is not None:
@@ -186,7 +187,7 @@ class PersonSearch:
     ) -> list[RankedHit]:
         """The same hits in another order, without those that were removed meanwhile."""
         scenes = {one.hit.scene.id for one in hits}
-        crowd = self._gallery.everybody(scene_ids=scenes, view=people[0].view)
+        crowd = self._gallery.people.everybody(scene_ids=scenes, view=people[0].view)
         found = [one.hit for one in hits]
         if request.rerank.method == "cbgm":
             companies = [one.company for one in people if one.company is not None]
@@ -212,11 +213,11 @@ class PersonSearch:
                 if not scene.detections:
                     raise _nobody(number)
                 return self._stored_person(scene.detections[0].id, view, with_company)
-            content = self._gallery.content(scene.id)
+            content = self._gallery.scenes.content(scene.id)
             scene_ids: tuple[str, ...] = (scene.id,)
         else:
             content = _content(query, number, uploads)
-            same = self._gallery.find(hashlib.sha256(content).hexdigest())
+            same = self._gallery.scenes.find(hashlib.sha256(content).hexdigest())
             scene_ids = (same.id,) if same else ()
         started = time.perf_counter()
         image = read_image(content, self._limits)
@@ -250,8 +251,8 @@ class PersonSearch:
         return QueryPerson(embedding, box, width, height, scene_ids, view, score, company)
 
     def _stored_person(self, detection_id: str, view: View, with_company: bool) -> QueryPerson:
-        found = self._gallery.detection(detection_id, view=view)
-        embedding = self._gallery.embedding(detection_id, view=view)
+        found = self._gallery.people.get(detection_id, view=view)
+        embedding = self._gallery.people.embedding(detection_id, view=view)
         company = None
         if with_company:
             people = self._people_of(found.scene_id, view)
@@ -261,7 +262,7 @@ class PersonSearch:
         )
 
     def _people_of(self, scene_id: str, view: View) -> Detections:
-        crowd = self._gallery.everybody(scene_ids=[scene_id], view=view)
+        crowd = self._gallery.people.everybody(scene_ids=[scene_id], view=view)
         if not crowd.people:
             raise SceneNotFoundError(f"there is no scene {scene_id}")
         return crowd.people[0]

@@ -32,7 +32,7 @@ async def make_key(request: Request, response: Response, parts: PartsOf) -> Made
     def make() -> tuple[StoredKey, str]:
         id, scopes = new_key_id(), sorted(set(wanted.scopes))
         made = parts.keys.make(id, wanted.name, scopes)
-        parts.gallery.note("key_made", id, scopes=scopes)
+        parts.gallery.trail.note("key_made", id, scopes=scopes)
         return made
 
     made, secret = await anyio.to_thread.run_sync(make)
@@ -61,7 +61,7 @@ def list_keys(parts: PartsOf) -> KeyList:
 def delete_key(key_id: str, parts: PartsOf) -> None:
     """Requests that come from now on cannot use it."""
     parts.keys.remove(key_id)
-    parts.gallery.note("key_deleted", key_id)
+    parts.gallery.trail.note("key_deleted", key_id)
 
 
 def _fields(stored: StoredKey) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def main(directory, fatal):
             os._exit(DEATH)
 
     with served(directory) as client:
-        client.app.state.parts.gallery._changes.on_step = on_step
+        client.app.state.parts.gallery._writer.on_step = on_step
         post(client)
 
 

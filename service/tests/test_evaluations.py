@@ -169,7 +169,7 @@ def test_labels_name_themselves_and_wait_for_no_model(town):
 
     assert town.parts.detector.asked == []
     assert among_all["labels_sha256"] == among_labelled["labels_sha256"]
-    assert among_all["labels_sha256"] == town.parts.gallery.labelled().labels_sha256
+    assert among_all["labels_sha256"] == town.parts.gallery.people.labelled().labels_sha256
     assert (among_all["unlabelled"], among_labelled["unlabelled"]) == ("wrong", "left_out")
     assert among_all["detections"] > among_labelled["detections"]
     assert among_all["search"]["queries"] == among_labelled["search"]["queries"]

@@ -225,7 +225,7 @@ def test_a_running_import_is_cancelled_within_two_seconds(opened, detector, phot
         assert time.monotonic() - started < 2
         assert record.state == "cancelled"
         assert 2 <= record.done < 40
-        assert record.done == record.result["created"] == parts.gallery.count()
+        assert record.done == record.result["created"] == parts.gallery.scenes.count()
         until(lambda: not parts.jobs.spool.folder(id).exists())
 
 
@@ -269,7 +269,7 @@ def test_a_job_that_waits_for_the_model_gives_its_place_back_when_cancelled(
         assert ended(parts, id).state == "cancelled"
         assert parts.worker.waiting(Lane.INGEST) == 0
         detector.go.set()
-        assert parts.gallery.count() == 0
+        assert parts.gallery.scenes.count() == 0
 
 
 def test_a_search_waits_for_no_more_than_the_picture_in_work(opened, detector, photos):
@@ -339,7 +339,7 @@ def test_an_import_refuses_what_lies_outside_and_every_bad_line_alone(opened, ph
         parts.jobs.submit("import", {"total": 14}, key=None, id="job_x")
         record = ended(parts, "job_x")
         codes = [(one.item, one.problem["code"]) for one in parts.gallery.jobs.errors("job_x")]
-        scenes = parts.gallery.scenes().scenes
+        scenes = parts.gallery.scenes.page().scenes
 
     assert record.result == {"created": 2, "duplicates": 0, "failed": 12}
     assert codes == [
@@ -492,9 +492,9 @@ def test_an_accepted_job_is_done_once_wherever_the_process_dies(
             assert (record.state, record.attempts) == ("succeeded", attempts)
             images = record.result.pop("image_ids")
             assert record.result == {"created": PICTURES, "duplicates": 0, "failed": 0}
-            assert images == [scene.id for scene in parts.gallery.scenes().scenes]
+            assert images == [scene.id for scene in parts.gallery.scenes.page().scenes]
             assert detector.asked.count("detect") - warm_up == described_again
-        assert parts.gallery.count() == PICTURES * accepted
+        assert parts.gallery.scenes.count() == PICTURES * accepted
         until(lambda: not any((tmp_path / "data" / "spool").iterdir()))
 
 
@@ -507,7 +507,7 @@ def test_a_job_that_keeps_ending_the_process_is_given_up(opened, tmp_path):
         (record,) = parts.gallery.jobs.page().jobs
         record = ended(parts, record.id)
         assert (record.state, record.problem["code"]) == ("failed", "job_abandoned")
-        assert parts.gallery.count() == 0
+        assert parts.gallery.scenes.count() == 0
         until(lambda: not any((tmp_path / "data" / "spool").iterdir()))
 
 
@@ -520,7 +520,7 @@ def test_an_upload_that_ran_beside_a_job_that_ends_the_process_is_done(opened, t
         upload, poison = sorted(parts.gallery.jobs.page().jobs, key=lambda job: job.kind)
         assert ended(parts, upload.id).state == "succeeded"
         assert ended(parts, poison.id).problem["code"] == "job_abandoned"
-        assert parts.gallery.count() == PICTURES
+        assert parts.gallery.scenes.count() == PICTURES
 
 
 @pytest.mark.slow

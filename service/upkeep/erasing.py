@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import SceneNotFoundError
-from indexer.gallery.gallery import Gallery, View
+from indexer.gallery.gallery import Gallery
+from indexer.index.live import View
 from indexer.records import GalleryHit, SceneFilter, StoredScene
 from service.upkeep.schemas import ErasureMatch, ErasureRequest
 
@@ -82,12 +83,12 @@ def select(
         scenes = _scenes(gallery, wanted.image_ids)
     elif wanted.external_ids is not None:
         named = (SceneFilter(external_id=each) for each in wanted.external_ids)
-        scenes = [scene for one in named for scene in gallery.scenes(one, limit=1).scenes]
+        scenes = [scene for one in named for scene in gallery.scenes.page(one, limit=1).scenes]
     elif wanted.detection_ids is not None or wanted.label is not None:
         if wanted.label is not None:
-            people = gallery.detections_labelled(wanted.label)
+            people = gallery.people.with_label(wanted.label)
         else:
-            people = gallery.detections_of(wanted.detection_ids or ())
+            people = gallery.people.with_ids(wanted.detection_ids or ())
         meant = {one.id for one in people}
         scenes = _scenes(gallery, {one.scene_id for one in people})
     else:
@@ -122,7 +123,7 @@ def _all_scenes(gallery: Gallery, filter: SceneFilter) -> list[StoredScene]:
     found: list[StoredScene] = []
     cursor: str | None = None
     while True:
-        page = gallery.scenes(filter, limit=PAGE, cursor=cursor)
+        page = gallery.scenes.page(filter, limit=PAGE, cursor=cursor)
         found += page.scenes
         cursor = page.next_cursor
         if cursor is None:

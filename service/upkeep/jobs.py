@@ -6,7 +6,8 @@ from typing import Any
 
 from indexer.errors import SnapshotNotFoundError
 from indexer.gallery.gallery import Gallery
-from indexer.gallery.snapshots import Manifest, find_snapshot
+from indexer.gallery.manifest import Manifest
+from indexer.gallery.snapshots import find_snapshot
 from service.running.jobs import JobContext, JobStoppedError
 
 TELL_S = 0.5  # between two notes about progress, each of which is written to disk
@@ -16,9 +17,9 @@ def make_snapshot(gallery: Gallery, context: JobContext) -> dict[str, Any]:
     """Arguments: snapshot_id, the name that it gets; it is not made twice."""
     id = context.arguments["snapshot_id"]
     try:
-        manifest = find_snapshot(gallery.snapshots, id).manifest
+        manifest = find_snapshot(gallery.snapshots.directory, id).manifest
     except SnapshotNotFoundError:
-        manifest = gallery.snapshot(id=id, on_progress=_now_and_then(context.progress))
+        manifest = gallery.snapshots.make(id=id, on_progress=_now_and_then(context.progress))
     return {"snapshot_id": id} | ({} if manifest is None else _counts(manifest))
 
 
@@ -33,13 +34,13 @@ def finish_erasure(gallery: Gallery, context: JobContext) -> dict[str, Any]:
                 raise
 
     id = context.arguments["erasure_id"]
-    erasure = gallery.finish_erasure(id, on_progress=_now_and_then(tell))
+    erasure = gallery.erasures.finish(id, on_progress=_now_and_then(tell))
     return {"erasure_id": id, "images": erasure.images, "detections": erasure.detections}
 
 
 def compact(gallery: Gallery, context: JobContext) -> dict[str, Any]:
     """No arguments."""
-    freed = gallery.compact()
+    freed = gallery.upkeep.compact()
     return {
         "gone": freed.gone,
         "index_bytes": freed.index_bytes,

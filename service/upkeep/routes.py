@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from indexer.cursor import read_cursor, write_cursor
 from indexer.database.erasures import Erasure, hash_id
 from indexer.errors import InvalidCursorError, StorageFullError, TooManyJobsError
+from indexer.gallery.manifest import MANIFEST, Manifest
 from indexer.gallery.snapshots import (
-    MANIFEST,
-    Manifest,
     find_snapshot,
     holding,
     list_snapshots,
@@ -100,7 +99,7 @@ async def make_snapshot(request: Request, parts: PartsOf) -> Response:
 )
 def get_snapshots(parts: PartsOf) -> SnapshotList:
     """Oldest first. To restore one, stop the service: `python -m indexer restore`."""
-    found = list_snapshots(parts.gallery.snapshots)
+    found = list_snapshots(parts.gallery.snapshots.directory)
     return SnapshotList(items=[SnapshotRecord.of(one) for one in found])
 
 
@@ -113,12 +112,12 @@ def get_snapshots(parts: PartsOf) -> SnapshotList:
 )
 def get_snapshot_content(snapshot_id: str, parts: PartsOf) -> Response:
     """A tar file of one directory, which `python -m indexer restore` takes once it is unpacked."""
-    found = find_snapshot(parts.gallery.snapshots, snapshot_id)
+    found = find_snapshot(parts.gallery.snapshots.directory, snapshot_id)
     if found.manifest is None:
         raise RequestError("not_found", "The snapshot's manifest cannot be read.")
     members = _members(found.path, found.manifest)
     length = 2 * tarfile.BLOCKSIZE + sum(len(head) + _padded(size) for _, head, size in members)
-    parts.gallery.note("snapshot_read", snapshot_id)
+    parts.gallery.trail.note("snapshot_read", snapshot_id)
     headers = {
         "Content-Length": str(length),
         "Content-Disposition": f'attachment; filename="{snapshot_id}.tar"',
@@ -134,9 +133,9 @@ def get_snapshot_content(snapshot_id: str, parts: PartsOf) -> Response:
 )
 def delete_snapshot(snapshot_id: str, parts: PartsOf) -> None:
     """The gallery itself is not touched."""
-    find_snapshot(parts.gallery.snapshots, snapshot_id)
-    parts.gallery.note("snapshot_deleted", snapshot_id)
-    remove_snapshot(parts.gallery.snapshots, snapshot_id)
+    find_snapshot(parts.gallery.snapshots.directory, snapshot_id)
+    parts.gallery.trail.note("snapshot_deleted", snapshot_id)
+    remove_snapshot(parts.gallery.snapshots.directory, snapshot_id)
 
 
 # --- erasures
@@ -186,7 +185,7 @@ def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> E
     """Receipts, newest first, without the snapshots that hold some of it."""
     _check_page(query.limit, parts)
     before = None if query.cursor is None else read_cursor(query.cursor, "era_")
-    found = parts.gallery.erasures(limit=query.limit + 1, before=before)
+    found = parts.gallery.erasures.page(limit=query.limit + 1, before=before)
     page = found[: query.limit]
     return ErasurePage(
         items=[ErasureReceipt.of(one) for one in page],
@@ -202,8 +201,10 @@ def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> E
 )
 def get_erasure(erasure_id: str, parts: PartsOf) -> ErasureReceipt:
     """Counts, time, who asked, and SHA-256 of the ids; and which snapshots hold some of it now."""
-    erasure = parts.gallery.erasure(erasure_id)
-    return ErasureReceipt.of(erasure, holding(parts.gallery.snapshots, set(erasure.ids_sha256)))
+    erasure = parts.gallery.erasures.get(erasure_id)
+    return ErasureReceipt.of(
+        erasure, holding(parts.gallery.snapshots.directory, set(erasure.ids_sha256))
+    )
 
 
 # --- the audit trail
@@ -219,7 +220,7 @@ def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> AuditPag
     """Newest first: every change, and what admins did and read. An entry was written in the same
     transaction as its change; it holds ids, names of fields and counts, never what they held."""
     _check_page(query.limit, parts)
-    entries = parts.gallery.trail(
+    entries = parts.gallery.trail.entries(
         limit=query.limit + 1,
         before=None if query.cursor is None else _read_number(query.cursor),
         action=query.action,
@@ -244,7 +245,7 @@ def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> AuditPag
 )
 def get_index(parts: PartsOf) -> IndexRecord:
     """How much it holds, and how much of it and of the database is unused."""
-    state, stats = parts.gallery.index_state(), parts.gallery.stats()
+    state, stats = parts.gallery.upkeep.index_state(), parts.gallery.stats()
     return IndexRecord(
         **index_of(parts.gallery.view()),
         engine=stats.engine,
@@ -256,7 +257,7 @@ def get_index(parts: PartsOf) -> IndexRecord:
         last_change=stats.last_change,
         index_change=stats.index_change,
         compacted_at=state.compacted_at,
-        generations=[GenerationRecord.of(one) for one in parts.gallery.generations()],
+        generations=[GenerationRecord.of(one) for one in parts.gallery.generations.all()],
     )
 
 
@@ -339,7 +340,7 @@ def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -
         detections=len(selected.detections),
         matches=selected.matches(MAX_LISTED_MATCHES),
         remains=None if selected.whole else REMAINS,
-        snapshots=holding(parts.gallery.snapshots, hashes),
+        snapshots=holding(parts.gallery.snapshots.directory, hashes),
     )
 
 
@@ -347,7 +348,7 @@ def _execute(parts: Parts, token: str, key: str | None) -> AcceptedErasure:
     preview = parts.previews.take(token)
     ids = sorted(preview.ids)
     meant = {"scene_ids": ids} if preview.what == "images" else {"detection_ids": ids}
-    erasure: Erasure = parts.gallery.erase(**meant, agreed=preview.holds)
+    erasure: Erasure = parts.gallery.erasures.begin(**meant, agreed=preview.holds)
     job_id: str | None = None
     try:
         job_id = parts.jobs.submit("erase", {"erasure_id": erasure.id}, key=key).id

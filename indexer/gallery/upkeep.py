@@ -1,0 +1,90 @@
+"""Upkeep of a gallery: what removals leave unused, in the index and on disk, is freed."""
+
+from indexer.database import audit
+from indexer.files.object_originals import ObjectOriginals
+from indexer.gallery.trail import Trail
+from indexer.gallery.writer import Writer
+from indexer.records import Compaction, IndexState
+
+# The index in memory is filled anew, and the database written anew, when so much of it is unused.
+UNUSED_SHARE = 0.2
+UNUSED_SLOTS = 1_000
+UNUSED_BYTES = 2**20
+
+
+class Upkeep:
+    """What is done now and then to free space, as gallery.upkeep."""
+
+    def __init__(self, writer: Writer, trail: Trail) -> None:
+        self._writer = writer
+        self._trail = trail
+
+    def index_state(self) -> IndexState:
+        """How much the index and the database hold, and how much of it is unused."""
+        live = self._writer.index.live
+        with self._writer.store.read() as snapshot:
+            entries = audit.entries(snapshot.connection, limit=1, subject="index")
+        database_bytes, free_bytes = self._writer.store.space()
+        return IndexState(
+            rows=len(live),
+            gone=live.gone,
+            index_bytes=live.nbytes,
+            database_bytes=database_bytes,
+            database_free_bytes=free_bytes,
+            compacted_at=entries[0].at if entries else None,
+        )
+
+    @property
+    def wants_compaction(self) -> bool:
+        """Whether so much is unused that compacting is worth it."""
+        state = self.index_state()
+        slots = state.rows + state.gone
+        mostly_gone = state.gone > UNUSED_SLOTS and state.gone > UNUSED_SHARE * slots
+        return mostly_gone or _is_wasteful(state)
+
+    def compact(self) -> Compaction:
+        """Free what removals left: empty places of the index, unused space of the database file.
+
+        A new index is filled beside the one in use, so its memory is needed twice for a moment.
+        Searches and changes go on; changes wait only while the database is written anew.
+
+        Raises:
+            StorageFullError: there is no space to write the database anew.
+        """
+        writer = self._writer
+        with writer.exclusive:
+            before = self.index_state()
+            if not writer.index.live.outside:  # Milvus does so by itself
+                writer.index.rebuild()
+            writer.on_step("refilled")
+            wasteful = _is_wasteful(before)
+            if wasteful:
+                writer.store.vacuum()
+            writer.on_step("vacuumed")
+            after = self.index_state()
+            compaction = Compaction(
+                gone=before.gone - after.gone,
+                index_bytes=before.index_bytes - after.index_bytes,
+                database_bytes=before.database_bytes - after.database_bytes,
+            )
+            self._trail.note("index_compacted", "index", gone=compaction.gone, vacuumed=wasteful)
+            return compaction
+
+    def sweep_originals(self) -> None:
+        """Delete the originals without a scene that a dead process left in object storage.
+
+        It lists them all, which takes time. (Files are swept when the gallery is opened.)
+        """
+        originals, store = self._writer.originals, self._writer.store
+        if isinstance(originals, ObjectOriginals):
+            stored = originals.stored()
+            with self._writer.changing():
+                with store.read() as snapshot:
+                    wanted = snapshot.contents()
+                if not store.kept():
+                    originals.sweep(wanted, of=stored)
+
+
+def _is_wasteful(state: IndexState) -> bool:
+    """Whether the database is smaller when it is written anew."""
+    return state.database_free_bytes > max(UNUSED_BYTES, UNUSED_SHARE * state.database_bytes)
