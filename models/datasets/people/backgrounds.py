@@ -1,0 +1,94 @@
+"""What is behind people: parts of films and of drawn streets."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.datasets.synthetic import draw_background
+from models.errors import DatasetError
+
+FRAMES = 16
+"""Of each film."""
+DRAWN = 48
+"""Streets that are drawn."""
+FILMED_SHARE = 0.7
+
+
+def read_films(films: list[Path]) -> list[list[Image.Image]]:
+    """Frames of each film, evenly spread; a picture is a film of one.
+
+    Raises:
+        DatasetError: one cannot be read.
+    """
+    return [_frames(film) for film in films]
+
+
+def _frames(film: Path) -> list[Image.Image]:
+    if film.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".gif"):
+        try:
+            with Image.open(film) as picture:
+                count = getattr(picture, "n_frames", 1)
+                found = []
+                for number in sorted({round(at) for at in np.linspace(0, count - 1, FRAMES)}):
+                    picture.seek(number)
+                    found.append(picture.convert("RGB"))
+                return found
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"{film}: a picture that cannot be read: {error}") from error
+    import av
+
+    try:
+        with av.open(str(film)) as container:
+            every = [frame.to_image() for frame in container.decode(video=0)]
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise DatasetError(f"{film}: a film that cannot be read: {error}") from error
+    if not every:
+        raise DatasetError(f"{film}: no pictures in the film")
+    return [every[round(at)] for at in np.linspace(0, len(every) - 1, min(FRAMES, len(every)))]
+
+
+@lru_cache(maxsize=DRAWN)
+def _street(seed: int, number: int) -> Image.Image:
+    rng = np.random.default_rng((seed, 11, number))
+    horizon, wall = (float(rng.uniform(*ends)) * 360 for ends in ((0.02, 0.26), (0.3, 0.5)))
+    return draw_background(rng, (480, 360), horizon, wall)
+
+
+def behind(
+    films: list[list[Image.Image]],
+    ground: int,
+    size: tuple[int, int],
+    seed: int,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """A part of one camera's surroundings.
+
+    Args:
+        films: of `read_films`; may be empty.
+        ground: the camera's number of its surroundings.
+        size: width and height in pixels.
+        seed: of the drawn streets.
+    """
+    choice = np.random.default_rng(ground)
+    if films and choice.random() < FILMED_SHARE:
+        film = films[int(choice.integers(len(films)))]
+        picture = film[int(rng.integers(len(film)))]
+    else:
+        picture = _street(seed, ground % DRAWN)
+    tall = picture.height * float(rng.uniform(0.25, 0.75))
+    wide = tall * size[0] / size[1]
+    if wide > picture.width:
+        tall, wide = tall * picture.width / wide, float(picture.width)
+    left = float(rng.uniform(0, picture.width - wide))
+    top = float(rng.uniform(0.2, 1.0)) * (picture.height - tall)
+    part = picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + tall))
+    if rng.random() < 0.5:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if rng.random() < 0.5:
+        return part
+    pixels = np.asarray(part, np.float32)
+    shift: NDArray[np.float64] = rng.normal(0, 12, 3) + rng.normal(0, 18)
+    return Image.fromarray((pixels + shift).clip(0, 255).astype(np.uint8))
