@@ -43,6 +43,7 @@ from models.datasets.drawing import (
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene
 from models.datasets.scenes_json import image_record, write_scenes_json
+from models.datasets.sprites import read_sprites
 from models.datasets.synthetic import Camera, cast_shadows, develop, make_camera
 from models.errors import DatasetError, PersonSearchError
 
@@ -106,7 +107,13 @@ class Seen:
 
 
 def gather(
-    crops: Sequence[Path], scenes: Sequence[Path], videos: Sequence[Path], drawn: int, *, seed: int
+    crops: Sequence[Path],
+    scenes: Sequence[Path],
+    videos: Sequence[Path],
+    drawn: int,
+    *,
+    people: Sequence[Path] = (),
+    seed: int,
 ) -> tuple[Material, Material]:
     """Read all material and part it: for training, and for validation.
 
@@ -115,6 +122,7 @@ def gather(
         scenes: datasets of scenes, of which those are used in which every person is labelled.
         videos: films as `film_people` takes them.
         drawn: people to draw, 0 or more.
+        people: ZIPs of rendered people, or directories of such.
         seed: 0 or more; of the drawn people and of the clothes of filmed ones.
 
     Returns:
@@ -128,12 +136,14 @@ def gather(
     parts = Material(), Material()
     for source in crops:
         _part(read_crops(source), [part.people for part in parts])
+    for source in people:
+        _part(read_sprites(source), [part.people for part in parts])
     for film in videos:
-        people, still = film_people(read_film(film))
-        if not people:
+        filmed, still = film_people(read_film(film))
+        if not filmed:
             raise DatasetError(f"{film}: nobody found who walks in after an empty beginning")
         rng = np.random.default_rng((seed, 5))
-        for number, person in enumerate(people):
+        for number, person in enumerate(filmed):
             dressed = [person, *(person.redressed(rng) for _ in range(FILM_DRESSES))]
             parts[number % VALIDATION_PART == 0].people.extend(dressed)
         parts[0].stills.append(still)
@@ -152,7 +162,7 @@ def gather(
     if training + validation < LEAST_PEOPLE or not (training and validation):
         raise DatasetError(
             f"expected {LEAST_PEOPLE} people or more, some for training and some for validation, "
-            f"got {training} and {validation}: pass --crops, --video or --drawn"
+            f"got {training} and {validation}: pass --crops, --people, --video or --drawn"
         )
     return parts
 
@@ -577,6 +587,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR")
     for flag, what in (
         ("--crops", "crops of people, named as Market-1501 does: a ZIP or a directory"),
+        ("--people", "rendered people, as models.datasets.people --sprites writes them"),
         ("--scenes", "labelled scenes, in any layout that is read"),
         ("--video", "film with a still camera that people enter one by one, empty at first"),
     ):
@@ -600,7 +611,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if value < least:
             parser.error(f"argument --{flag}: expected {least} or more, got {value}")
     try:
-        parts = gather(given.crops, given.scenes, given.video, given.drawn, seed=given.seed)
+        parts = gather(
+            given.crops, given.scenes, given.video, given.drawn,
+            people=given.people, seed=given.seed,
+        )  # fmt: skip
         for part, material, count in zip(
             ("train", "val"), parts, (given.count, given.val_count), strict=True
         ):

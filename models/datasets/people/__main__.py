@@ -2,140 +2,85 @@
 
     python -m models.datasets.people ASSETS OUT --people 1000 --views 10
 
-writes OUT/people-00000.zip, people-00050.zip …, each of 50 people's crops named as Market-1501 does.
+writes OUT/people-00000.zip, people-00050.zip …, each of 50 people's crops, named as Market-1501
+does. With --sprites they are people without a background, for models.datasets.compose --people.
 """
 
 import argparse
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from models.datasets.people.backgrounds import read_films
-from models.datasets.people.camera import Profile
-from models.datasets.people.cast import Wardrobe
-from models.datasets.people.crops import (
-    DRAWN_SIZE,
-    HEIGHT,
-    WIDTHS,
-    Crop,
-    cameras_of,
-    crops_of,
-    write_archive,
-)
-from models.datasets.people.render import Renderer
+from models.datasets.people.studio import Job, Studio, contact_sheet, do
 from models.errors import PersonSearchError
 
-PEOPLE_A_FILE = 50
-
-
-class Studio:
-    """What a process needs to draw people."""
-
-    def __init__(self, assets: Path, films: Sequence[Path], seed: int) -> None:
-        """Read the assets and the films.
-
-        Raises:
-            DatasetError: something cannot be read, or there is no OpenGL.
-        """
-        self.seed = seed
-        self.renderer = Renderer(DRAWN_SIZE)
-        self.wardrobe = Wardrobe(assets)
-        self.films = read_films(list(films))
-        self.cameras: list[Profile] = cameras_of(seed)
-
-    def crops(self, person: int, views: int) -> list[Crop]:
-        return crops_of(
-            person, views, seed=self.seed, wardrobe=self.wardrobe, renderer=self.renderer,
-            cameras=self.cameras, films=self.films,
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _studio(assets: Path, films: tuple[Path, ...], seed: int) -> Studio:
-    return Studio(assets, films, seed)
-
-
-def write_file(job: tuple[Path, tuple[Path, ...], int, Path, int, int, int]) -> Path:
-    """Draw one file's people, in whichever process."""
-    assets, films, seed, path, first, count, views = job
-    studio = _studio(assets, films, seed)
-
-    def made() -> Iterator[tuple[int, list[Crop]]]:
-        for person in range(first, first + count):
-            yield person, studio.crops(person, views)
-
-    write_archive(path, made())
-    return path
-
-
-def contact_sheet(studio: Studio, people: Sequence[int], views: int) -> Image.Image:
-    """One row of crops for each person."""
-    sheet = Image.new("RGB", (views * WIDTHS[1], len(people) * HEIGHT))
-    for row, person in enumerate(people):
-        for column, crop in enumerate(studio.crops(person, views)):
-            sheet.paste(crop.picture, (column * WIDTHS[1], row * HEIGHT))
-    return sheet
+ON_A_SHEET = 12
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 1, with one line on stderr, where something is not usable."""
     parser = argparse.ArgumentParser(
         prog="python -m models.datasets.people",
-        description="Draw people who do not exist, with MakeHuman's CC0 assets: base mesh, targets, "
-        "rig, clothes, hair and skins, as https://github.com/makehumancommunity/makehuman has them "
-        "in makehuman/data.",
+        description="Draw people who do not exist, with MakeHuman's CC0 assets: base mesh, "
+        "targets, rig, clothes, hair and skins, as the folder makehuman/data of "
+        "https://github.com/makehumancommunity/makehuman has them.",
     )
     parser.add_argument("assets", type=Path, metavar="ASSETS", help="folder of the assets")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder of ZIPs of crops")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of ZIPs")
     parser.add_argument("--people", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--views", type=int, default=10, help="of each (default: %(default)s)")
     parser.add_argument(
         "--background", type=Path, action="append", default=[], metavar="FILE",
         help="a film or picture to show people before; may be given several times",
     )  # fmt: skip
+    parser.add_argument(
+        "--sprites", action="store_true", help="people without a background instead of crops"
+    )
+    parser.add_argument("--per-file", type=int, default=50, help="people (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="only draw a contact sheet, of the first people"
     )
     given = parser.parse_args(arguments)
-    for flag in ("people", "views", "processes"):
-        if getattr(given, flag) < 1:
-            parser.error(f"argument --{flag}: expected 1 or more, got {getattr(given, flag)}")
-    if given.seed < 0:
-        parser.error(f"argument --seed: expected 0 or more, got {given.seed}")
+    for flag, least in (
+        ("people", 1), ("views", 1), ("per-file", 1), ("processes", 1), ("seed", 0), ("first", 0),
+    ):  # fmt: skip
+        value = getattr(given, flag.replace("-", "_"))
+        if value < least:
+            parser.error(f"argument --{flag}: expected {least} or more, got {value}")
     # Several processes share the cores; one picture is too small for threads to help.
     os.environ.setdefault("LP_NUM_THREADS", "1")
+    films = tuple(given.background)
+    kind = "sprites" if given.sprites else "crops"
     try:
-        films = tuple(given.background)
         if given.sheet is not None:
-            studio = Studio(given.assets, films, given.seed)
-            contact_sheet(studio, range(min(given.people, 12)), given.views).save(given.sheet)
+            studio = Studio(kind, given.assets, films, given.seed)
+            shown = range(given.first, given.first + min(given.people, ON_A_SHEET))
+            contact_sheet(studio, shown, given.views).save(given.sheet)
             return 0
         given.out.mkdir(parents=True, exist_ok=True)
+        end = given.first + given.people
         jobs = [
-            (given.assets, films, given.seed, path, first,
-             min(PEOPLE_A_FILE, given.people - first), given.views)
-            for first in range(0, given.people, PEOPLE_A_FILE)
+            Job(kind, given.assets, films, given.seed, path, people, given.views)
+            for first in range(given.first, end, given.per_file)
             if not (path := given.out / f"people-{first:05d}.zip").exists()
-        ]  # fmt: skip
-        progress = tqdm(total=len(jobs), desc="files of people", disable=None)
-        if given.processes == 1:
-            for job in jobs:
-                write_file(job)
-                progress.update()
-        else:
-            with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-                for _ in pool.imap_unordered(write_file, jobs):
+            and (people := range(first, min(first + given.per_file, end)))
+        ]
+        with tqdm(total=len(jobs), desc="files of people", disable=None) as progress:
+            if given.processes == 1:
+                for job in jobs:
+                    do(job)
                     progress.update()
-        progress.close()
+            else:
+                with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+                    for _ in pool.imap_unordered(do, jobs):
+                        progress.update()
     except (PersonSearchError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1

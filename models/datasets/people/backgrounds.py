@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.datasets.cutouts import read_film
 from models.datasets.synthetic import draw_background
 from models.errors import DatasetError
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 FRAMES = 16
 """Of each film."""
 DRAWN = 48
@@ -27,27 +29,16 @@ def read_films(films: list[Path]) -> list[list[Image.Image]]:
 
 
 def _frames(film: Path) -> list[Image.Image]:
-    if film.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".gif"):
+    if film.suffix.lower() in PICTURES:
         try:
-            with Image.open(film) as picture:
-                count = getattr(picture, "n_frames", 1)
-                found = []
-                for number in sorted({round(at) for at in np.linspace(0, count - 1, FRAMES)}):
-                    picture.seek(number)
-                    found.append(picture.convert("RGB"))
-                return found
-        except (OSError, ValueError, EOFError) as error:
+            return [Image.open(film).convert("RGB")]
+        except (OSError, ValueError) as error:
             raise DatasetError(f"{film}: a picture that cannot be read: {error}") from error
-    import av
-
-    try:
-        with av.open(str(film)) as container:
-            every = [frame.to_image() for frame in container.decode(video=0)]
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        raise DatasetError(f"{film}: a film that cannot be read: {error}") from error
-    if not every:
-        raise DatasetError(f"{film}: no pictures in the film")
-    return [every[round(at)] for at in np.linspace(0, len(every) - 1, min(FRAMES, len(every)))]
+    every = read_film(film, every=8)
+    return [
+        Image.fromarray(every[round(at)])
+        for at in np.linspace(0, len(every) - 1, min(FRAMES, len(every)))
+    ]
 
 
 @lru_cache(maxsize=DRAWN)

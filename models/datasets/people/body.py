@@ -66,6 +66,7 @@ class Shape:
         heads, tails: [B, 3] ends of the bones.
         arm, leg: [V] of each vertex how far down a limb it is: 0 at the shoulder or hip, 1 at the
             elbow or knee, 2 at the wrist or ankle, up to 3; -1 elsewhere.
+        height: decimetres from sole to crown.
     """
 
     vertices: Floats
@@ -73,11 +74,7 @@ class Shape:
     tails: Floats
     arm: Floats
     leg: Floats
-
-    @property
-    def height(self) -> float:
-        """Decimetres from sole to crown."""
-        return float(self.vertices[:13380, 1].max())
+    height: float
 
 
 class Bodies:
@@ -114,12 +111,26 @@ class Bodies:
             for limb in ("arm", "leg")
             for side in "LR"
         }
-        trunk = [i for i, name in enumerate(names) if name.startswith(("spine", "pelvis", "root", "breast"))]
-        thick = [i for i, name in enumerate(names) if name.startswith(("upperleg", "upperarm", "shoulder"))]
-        thin = [i for i, name in enumerate(names) if name.startswith(("lowerleg", "lowerarm", "neck", "head", "special", "jaw"))]
+        trunk = [
+            i
+            for i, name in enumerate(names)
+            if name.startswith(("spine", "pelvis", "root", "breast"))
+        ]
+        thick = [
+            i
+            for i, name in enumerate(names)
+            if name.startswith(("upperleg", "upperarm", "shoulder"))
+        ]
+        thin = [
+            i
+            for i, name in enumerate(names)
+            if name.startswith(("lowerleg", "lowerarm", "neck", "head", "special", "jaw"))
+        ]
         weights = self.rig.weights
         self._fat = (
-            weights[:, trunk].sum(axis=1) + 0.6 * weights[:, thick].sum(axis=1) + 0.2 * weights[:, thin].sum(axis=1)
+            weights[:, trunk].sum(axis=1)
+            + 0.6 * weights[:, thick].sum(axis=1)
+            + 0.2 * weights[:, thin].sum(axis=1)
         )
 
     def shape(self, figure: Figure) -> Shape:
@@ -142,7 +153,8 @@ class Bodies:
             for ends in (self.rig.heads, self.rig.tails)
         )
         arm, leg = (self._along(vertices, heads, tails, limb) for limb in ("arm", "leg"))
-        return Shape(vertices, heads, tails, arm, leg)
+        height = float(vertices[self.skin, 1].max())
+        return Shape(vertices, heads, tails, arm, leg, height)
 
     def _target(self, origin: str, sex: str, age: str) -> Floats:
         """The nearest target that there is: of the other age, if of this one there is none."""
@@ -240,7 +252,6 @@ def _read_rig(folder: Path, vertices: int) -> Rig:
         for name, pairs in read_rig(path)["weights"].items():
             for vertex, weight in pairs:
                 weights[vertex, order.index(name)] += weight
-        path = folder / "default.mhskel"
         made = Rig(
             names=tuple(order),
             parents=tuple(

@@ -80,8 +80,12 @@ def random_profile(rng: np.random.Generator) -> Profile:
     )
 
 
-def random_view(camera: Profile, rng: np.random.Generator) -> View:
-    """Somebody before a camera, who may face any way."""
+def random_view(camera: Profile, rng: np.random.Generator, *, pitch: float | None = None) -> View:
+    """Somebody before a camera, who may face any way.
+
+    Args:
+        pitch: degrees that the camera looks down; None: about as it usually does.
+    """
     around = np.radians(camera.sun + float(rng.normal(0, 12)))
     up = np.radians(camera.sun_height)
     sun = (
@@ -90,7 +94,7 @@ def random_view(camera: Profile, rng: np.random.Generator) -> View:
     shaded = 0.25 if rng.random() < 0.15 else 1.0
     return View(
         facing=float(rng.uniform(-180, 180)),
-        pitch=float(np.clip(camera.pitch + rng.normal(0, 3), -3, 48)),
+        pitch=float(np.clip((camera.pitch if pitch is None else pitch) + rng.normal(0, 3), -3, 48)),
         distance=float(rng.uniform(45, 180)),
         sun=sun,
         sunshine=camera.sunshine * shaded * float(rng.uniform(0.85, 1.15)),
@@ -106,7 +110,9 @@ def develop(picture: Image.Image, camera: Profile, rng: np.random.Generator) -> 
     tall = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     factor = min(1.0, tall / picture.height)
     size = max(8, round(picture.width * factor)), max(16, round(picture.height * factor))
-    small = picture.resize(size, Image.Resampling.BOX if factor < 0.6 else Image.Resampling.BILINEAR)
+    small = picture.resize(
+        size, Image.Resampling.BOX if factor < 0.6 else Image.Resampling.BILINEAR
+    )
     blur = camera.blur * size[1] * float(rng.uniform(0.6, 1.6))
     if blur > 0.25:
         small = small.filter(ImageFilter.GaussianBlur(blur))
@@ -120,7 +126,7 @@ def develop(picture: Image.Image, camera: Profile, rng: np.random.Generator) -> 
     grey = pixels @ np.array([0.3, 0.59, 0.11], np.float32)
     pixels = grey[..., None] + (pixels - grey[..., None]) * camera.saturation
     pixels = camera.lift + (1 - camera.lift) * ((pixels - 0.5) * camera.contrast + 0.5)
-    noise = rng.standard_normal(pixels.shape[:2] + (1,)) + 0.5 * rng.standard_normal(pixels.shape)
+    noise = rng.standard_normal((*pixels.shape[:2], 1)) + 0.5 * rng.standard_normal(pixels.shape)
     pixels = pixels + camera.noise * noise
     made = Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
     stream = io.BytesIO()

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.datasets.people.body import Bodies, Figure, Shape
 from models.datasets.people.garments import (
+    LIMBS,
+    OUT,
+    UPPER,
     Part,
     Wearable,
     body_part,
@@ -34,8 +36,10 @@ BAGS = ("none", "backpack", "left", "right", "handbag", "shopping")
 BAG_SHARES = (0.52, 0.17, 0.08, 0.08, 0.08, 0.07)
 HATS = ("none", "cap", "beanie", "brim")
 HAT_SHARES = (0.86, 0.08, 0.03, 0.03)
-# Of women, who wears a skirt over what the suit is; of all, short sleeves and short legs.
-SKIRTS, SHORT_SLEEVES, SHORT_LEGS = 0.25, 0.5, 0.25
+# What hangs from the waist over what the suit is, of women and of men.
+SKIRTS = ("none", "skirt", "dress", "coat")
+SKIRT_SHARES = ((0.68, 0.13, 0.12, 0.07), (0.95, 0.0, 0.0, 0.05))
+SHORT_SLEEVES, SHORT_LEGS = 0.5, 0.25
 FULL = 9.0
 """How far down cloth reaches that is not cut."""
 
@@ -48,7 +52,11 @@ class Look:
         skin, suit, shoes, hair: places among those of the assets; hair None: none.
         skin_tint: factor on the skin's colour.
         sleeves, legs: how far cloth reaches, as `Shape.arm` counts.
-        skirt: heights of its hem, as a share from the sole to the hip; None without.
+        skirt: of `SKIRTS`; a dress and a coat are of the top's cloth.
+        hem: how far it reaches, as a share of the way from the hip to the sole.
+        loose: decimetres that the suit is wider than it fits.
+        tights: colour of the legs below what covers them; None: skin.
+        bare: whether the belly is, where no cloth reaches.
         hat, bag: of `HATS` and `BAGS`.
     """
 
@@ -64,7 +72,8 @@ class Look:
     bottom: Cloth
     sleeves: float
     legs: float
-    skirt: float | None
+    skirt: str
+    hem: float
     hat: str
     hat_colour: RGB
     bag: str
@@ -93,8 +102,10 @@ class Wardrobe:
             (path.stem, read_texture(path)) for path in sorted((assets / "skins").rglob("*.png"))
         ]
         for what, found in (
-            ("suits in clothes", self.suits), ("shoes in clothes", self.shoes), ("skins", self.skins),
-        ):  # fmt: skip
+            ("suits in clothes", self.suits),
+            ("shoes in clothes", self.shoes),
+            ("skins", self.skins),
+        ):
             if not found:
                 raise DatasetError(f"{assets}: expected {what}, found none")
 
@@ -133,14 +144,22 @@ def random_look(wardrobe: Wardrobe, rng: np.random.Generator) -> Look:
     hair_colour = HAIR_COLOURS[int(rng.choice(len(HAIR_COLOURS), p=HAIR_SHARES))]
     if grey:
         hair_colour = HAIR_COLOURS[-1 - int(rng.integers(2))]
-    skirt = None
-    if female and rng.random() < SKIRTS:
-        skirt = float(rng.uniform(0.35, 0.9))
+    skirt = str(rng.choice(SKIRTS, p=SKIRT_SHARES[0 if female else 1]))
+    sleeves = float(rng.uniform(0.45, 0.95)) if rng.random() < SHORT_SLEEVES else FULL
+    legs = float(rng.uniform(0.5, 1.15)) if rng.random() < SHORT_LEGS else FULL
+    if skirt == "coat":
+        sleeves = FULL
+    elif skirt != "none" and rng.random() < 0.9:
+        legs = 0.3
     tint = rng.uniform(0.85, 1.08)
     return Look(
         figure=figure,
         skin=int(rng.choice(skins)),
-        skin_tint=(float(tint), float(tint * rng.uniform(0.93, 1.02)), float(tint * rng.uniform(0.86, 1.02))),
+        skin_tint=(
+            float(tint),
+            float(tint * rng.uniform(0.93, 1.02)),
+            float(tint * rng.uniform(0.86, 1.02)),
+        ),
         suit=suit,
         shoes=int(rng.integers(len(wardrobe.shoes))),
         hair=None if bald else int(rng.choice(hairs)),
@@ -148,9 +167,10 @@ def random_look(wardrobe: Wardrobe, rng: np.random.Generator) -> Look:
         shoe_colour=_shoe_colour(rng),
         top=top_cloth(rng),
         bottom=bottom_cloth(rng),
-        sleeves=float(rng.uniform(0.45, 0.95)) if rng.random() < SHORT_SLEEVES else FULL,
-        legs=float(rng.uniform(0.5, 1.15)) if rng.random() < SHORT_LEGS or skirt else FULL,
+        sleeves=sleeves,
+        legs=legs,
         skirt=skirt,
+        hem=float(rng.uniform(0.25, 0.85)),
         hat=str(rng.choice(HATS, p=HAT_SHARES)),
         hat_colour=colour(rng),
         bag=str(rng.choice(BAGS, p=BAG_SHARES)),
@@ -216,35 +236,26 @@ def actor(wardrobe: Wardrobe, look: Look) -> Actor:
     name, texture = wardrobe.skins[look.skin]
     layers = [
         Layer(SKIN, "skin", skin_of(bodies, shape, [suit, shoes]), texture, key=f"skin {name}"),
-        Layer(
-            GARMENT, "suit", dressed(suit, bodies, shape, out=0.06 + look.loose), suit.texture, suit.levels,
-            key=f"suit {suit.name}",
-        ),
-        Layer(
-            THING, "shoes", dressed(shoes, bodies, shape, out=0.02), shoes.texture, _one_level(shoes.texture),
-            strength=0.7, key=f"shoes {shoes.name}",
-        ),
-    ]  # fmt: skip
-    eyes = [group for group in ("helper-l-eye", "helper-r-eye") if (bodies.mesh.groups == group).any()]
-    layers += [
-        Layer(THING, "eyes", body_part(bodies, shape, eye), strength=0.0)
-        for eye in eyes
+        _layer(GARMENT, "suit", suit, dressed(suit, bodies, shape, out=OUT + look.loose)),
+        _layer(THING, "shoes", shoes, dressed(shoes, bodies, shape, out=0.02), strength=0.7),
     ]
+    eyes = [
+        group for group in ("helper-l-eye", "helper-r-eye") if (bodies.mesh.groups == group).any()
+    ]
+    layers += [Layer(THING, "eyes", body_part(bodies, shape, eye), strength=0.0) for eye in eyes]
     hip = shape.heads[bodies.rig.names.index("upperleg01.L")]
-    if look.skirt is not None and (bodies.mesh.groups == "helper-skirt").any():
-        part = body_part(bodies, shape, "helper-skirt", out=0.12 + look.loose)
-        layers.append(Layer(GARMENT, "skirt", _as_skirt(part), from_height=float(hip[1]) * (1 - look.skirt)))
+    if look.skirt != "none" and (bodies.mesh.groups == "helper-skirt").any():
+        part = body_part(bodies, shape, "helper-skirt", out=2 * OUT + look.loose)
+        hem = float(hip[1]) * (1 - look.hem)
+        whole = _as_skirt(part, of_top=look.skirt != "skirt")
+        layers.append(Layer(GARMENT, "skirt", whole, from_height=hem))
     crown = shape.height
     hat_from = crown - 0.95
     if look.hair is not None:
         hair = wardrobe.hairs[look.hair]
-        layers.append(
-            Layer(
-                HAIR, "hair", dressed(hair, bodies, shape, out=0.0), hair.texture, _one_level(hair.texture),
-                strength=0.6, key=f"hair {hair.name}",
-                to_height=hat_from + 0.15 if look.hat != "none" else 100.0,
-            )
-        )  # fmt: skip
+        under = hat_from + 0.15 if look.hat != "none" else 100.0
+        part = dressed(hair, bodies, shape, out=0.0)
+        layers.append(_layer(HAIR, "hair", hair, part, strength=0.6, to_height=under))
     if look.hat != "none":
         part = hat_part(bodies, shape, look.hat, hat_from)
         layers.append(Layer(THING, "hat", part, strength=0.0))
@@ -283,21 +294,33 @@ def dress_of(wardrobe: Wardrobe, look: Look, shape: Shape) -> Dress:
     )
 
 
-def _as_skirt(part: Part) -> Part:
+def _as_skirt(part: Part, *, of_top: bool) -> Part:
     """One that is not cut by the ends of the legs' cloth."""
     vertices = part.vertices.copy()
-    vertices[:, 16:18] = -1
+    vertices[:, LIMBS] = -1
+    vertices[:, UPPER] = float(of_top)
     return Part(vertices, part.triangles)
 
 
-def _one_level(texture: NDArray[np.uint8] | None) -> tuple[float, float]:
-    """Mean brightness of a texture where it covers."""
-    if texture is None:
-        return 1.0, 1.0
-    bright = texture[..., :3].astype(np.float32) @ [0.3, 0.59, 0.11] / 255
-    covers = texture[..., 3] > 90
-    level = max(0.04, float(bright[covers].mean())) if covers.any() else 1.0
-    return level, level
+def _layer(
+    what: int,
+    role: str,
+    worn: Wearable,
+    part: Part,
+    *,
+    strength: float = 1.0,
+    to_height: float = 100.0,
+) -> Layer:
+    return Layer(
+        what,
+        role,
+        part,
+        worn.texture,
+        worn.levels if what == GARMENT else (worn.level, worn.level),
+        strength=strength,
+        to_height=to_height,
+        key=f"{role} {worn.name}",
+    )
 
 
 def _named(names: list[str], words: tuple[str, ...], *, anyof: bool = False) -> list[int]:

@@ -1,11 +1,6 @@
 """Crops of rendered people, as a detector cuts them out of several cameras' pictures."""
 
-import io
-import os
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -41,11 +36,11 @@ class Crop:
     """One picture of a person.
 
     Attributes:
-        camera: below `CAMERAS`.
+        name: as Market-1501 has it: identity, camera, sequence, frame, number.
         picture: RGB.
     """
 
-    camera: int
+    name: str
     picture: Image.Image
 
 
@@ -87,7 +82,8 @@ def crops_of(
             renderer.wear(other)
             beside = _drawn(own, wardrobe, renderer, profile, rng)
         picture = _composed(sprite, beside, films, profile, seed, rng)
-        found.append(Crop(camera, develop(picture, profile, rng)))
+        name = f"{person:05d}_c{camera + 1}s1_{view:06d}_00"
+        found.append(Crop(name, develop(picture, profile, rng)))
     return found
 
 
@@ -190,7 +186,9 @@ def _thing(
     left, top = round(column * picture.width) - sprite.x, round(row) - sprite.y
     picture.paste(
         Image.composite(
-            sprite.colour, Image.new("RGB", sprite.colour.size), sprite.mask.point(lambda v: 255 * (v > 0))
+            sprite.colour,
+            Image.new("RGB", sprite.colour.size),
+            sprite.mask.point(lambda v: 255 * (v > 0)),
         ),
         (left, top),
         sprite.mask,
@@ -198,7 +196,12 @@ def _thing(
 
 
 def _shade(
-    picture: Image.Image, column: float, row: float, tall: float, profile: Profile, rng: np.random.Generator
+    picture: Image.Image,
+    column: float,
+    row: float,
+    tall: float,
+    profile: Profile,
+    rng: np.random.Generator,
 ) -> None:
     """A shadow on the ground around the feet."""
     if rng.random() < 0.15:
@@ -208,29 +211,13 @@ def _shade(
     away = -np.sin(np.radians(profile.sun)) * long
     level = round(255 * (1 - 0.5 * float(rng.uniform(0.4, 1.0))))
     ImageDraw.Draw(mask).ellipse(
-        [column - 0.13 * tall + min(0, away), row - 0.07 * tall, column + 0.13 * tall + max(0, away), row + 0.02 * tall],
+        [
+            column - 0.13 * tall + min(0, away),
+            row - 0.07 * tall,
+            column + 0.13 * tall + max(0, away),
+            row + 0.02 * tall,
+        ],
         fill=level,
     )
     mask = mask.filter(ImageFilter.GaussianBlur(0.02 * tall))
     picture.paste(ImageChops.multiply(picture, Image.merge("RGB", [mask] * 3)))
-
-
-def file_name(person: int, crop: Crop, number: int) -> str:
-    """As Market-1501 names crops: identity, camera, sequence, frame, number."""
-    return f"{person:05d}_c{crop.camera + 1}s1_{number:06d}_00.jpg"
-
-
-def write_archive(path: Path, made: Iterator[tuple[int, list[Crop]]]) -> None:
-    """A ZIP of people's crops; it is there once it is whole."""
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(unfinished, "w") as archive:
-            for person, crops in made:
-                for number, crop in enumerate(crops):
-                    stream = io.BytesIO()
-                    crop.picture.save(stream, "JPEG", quality=90)
-                    name = zipfile.ZipInfo(f"crops/{file_name(person, crop, number)}")
-                    archive.writestr(name, stream.getvalue())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from models.datasets.people.body import Bodies, Shape, strongest, vertices_normals
 from models.datasets.people.formats import Fit, Floats, Ints, Mesh, read_fit, read_mesh, texture_of
@@ -16,6 +14,9 @@ from models.errors import DatasetError
 ATTRIBUTES = 20
 """Numbers of each vertex of a `Part`: place, normal, place in the texture, four bones, their
 weights, how far down an arm and a leg it is, whether it is covered, whether it is of the top."""
+LIMBS, COVERED, UPPER = slice(16, 18), 18, 19
+"""Places of some of them."""
+GREY = (0.3, 0.59, 0.11)
 # A garment is pushed out so far, and skin under it pulled in, in decimetres.
 OUT, IN = 0.06, 0.07
 # Heights in the base mesh, whose middle is at the navel: below these a piece is no top, at most so
@@ -44,6 +45,7 @@ class Wearable:
         name: of its folder.
         texture: [H, W, 4] of its colours; None if it has none.
         levels: mean brightness in [0, 1] of the texture, of the top and of the rest.
+        level: mean brightness of the whole texture where it covers.
         upper: [V], 1 of what belongs to the top, else 0.
     """
 
@@ -52,6 +54,7 @@ class Wearable:
     mesh: Mesh
     texture: NDArray[np.uint8] | None
     levels: tuple[float, float]
+    level: float
     upper: Floats
 
 
@@ -76,7 +79,8 @@ def read_wearables(folder: Path, bodies: Bodies) -> list[Wearable]:
         at = (bodies.mesh.vertices[fit.on] * fit.weights[..., None]).sum(axis=1)
         upper = _upper(mesh, at[:, 1])
         levels = (1.0, 1.0) if picture is None else _levels(mesh, picture, upper)
-        found.append(Wearable(path.parent.name, fit, mesh, picture, levels, upper))
+        level = 1.0 if picture is None else _level(picture)
+        found.append(Wearable(path.parent.name, fit, mesh, picture, levels, level, upper))
     if not found:
         raise DatasetError(f"{folder}: expected folders with .mhclo files, found none")
     return found
@@ -98,13 +102,9 @@ def read_texture(path: Path) -> NDArray[np.uint8]:
 def _upper(mesh: Mesh, height: Floats) -> Floats:
     """Which vertices belong to the top: those of pieces above the hips; of a piece that reaches
     from the chest to the legs, what is above the waist."""
-    count = len(mesh.vertices)
-    edges = mesh.corners[..., 0]
-    rows, columns = edges[:, [0, 1]].ravel(), edges[:, [1, 2]].ravel()
-    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count))
-    pieces, piece = connected_components(graph, directed=False)
     upper = (height > WAIST).astype(np.float32)
-    for number in range(pieces):
+    piece = _pieces(mesh)
+    for number in np.unique(piece):
         own = piece == number
         low, high = height[own].min(), height[own].max()
         if low > HIPS:
@@ -114,18 +114,38 @@ def _upper(mesh: Mesh, height: Floats) -> Floats:
     return upper
 
 
+def _pieces(mesh: Mesh) -> Ints:
+    """[V] numbers, the same of all vertices that hang together."""
+    number = np.arange(len(mesh.vertices), dtype=np.int32)
+    triangles = mesh.corners[..., 0]
+    while True:
+        lowest = number[triangles].min(axis=1)
+        following = number.copy()
+        np.minimum.at(following, triangles, lowest[:, None])
+        following = following[following]
+        if np.array_equal(following, number):
+            return number
+        number = following
+
+
 def _levels(mesh: Mesh, picture: NDArray[np.uint8], upper: Floats) -> tuple[float, float]:
     """Mean brightness of the texture where top and rest of a mesh take their colours from."""
     pairs = mesh.corners.reshape(-1, 2)
     size = np.array(picture.shape[1::-1])
     at = (mesh.places[pairs[:, 1]] % 1 * size).astype(int).clip(0, size - 1)
-    bright = picture[at[:, 1], at[:, 0], :3].astype(np.float32) @ [0.3, 0.59, 0.11] / 255
+    bright = picture[at[:, 1], at[:, 0], :3].astype(np.float32) @ np.array(GREY, np.float32) / 255
     of_top = upper[pairs[:, 0]] > 0.5
     top, rest = (
         max(0.04, float(bright[which].mean())) if which.any() else 1.0
         for which in (of_top, ~of_top)
     )
     return top, rest
+
+
+def _level(picture: NDArray[np.uint8]) -> float:
+    covers = picture[..., 3] > 90
+    bright = picture[..., :3].astype(np.float32) @ np.array(GREY, np.float32) / 255
+    return max(0.04, float(bright[covers].mean())) if covers.any() else 1.0
 
 
 def dressed(wearable: Wearable, bodies: Bodies, shape: Shape, *, out: float = OUT) -> Part:
@@ -140,7 +160,9 @@ def dressed(wearable: Wearable, bodies: Bodies, shape: Shape, *, out: float = OU
         abs(float(body[a, axis] - body[b, axis])) / was if a != b else 1.0
         for axis, (a, b, was) in enumerate(fit.scales)
     ]
-    at = (body[on] * fit.weights[..., None]).sum(axis=1) + fit.offsets * np.array(scales, np.float32)
+    at = (body[on] * fit.weights[..., None]).sum(axis=1) + fit.offsets * np.array(
+        scales, np.float32
+    )
 
     def carried(values: Floats) -> Floats:
         share = np.clip(fit.weights, 0, None)

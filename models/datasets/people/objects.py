@@ -69,10 +69,10 @@ def hat_part(bodies: Bodies, shape: Shape, hat: str, low: float) -> Part:
     if hat in ("cap", "brim"):
         around = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)
         reach = 0.75 if hat == "cap" else 0.6
-        out = reach * np.clip(np.cos(around), 0, 1) ** 0.6 if hat == "cap" else np.full(ROUND, reach)
-        rim = rings[0] + np.stack(
-            [out * np.sin(around), -0.12 * out, out * np.cos(around)], axis=1
+        out = (
+            reach * np.clip(np.cos(around), 0, 1) ** 0.6 if hat == "cap" else np.full(ROUND, reach)
         )
+        rim = rings[0] + np.stack([out * np.sin(around), -0.12 * out, out * np.cos(around)], axis=1)
         rings.insert(0, rim)
     return _hung(bodies, "head", np.stack(rings).astype(np.float32))
 

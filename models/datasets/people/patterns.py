@@ -10,7 +10,20 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 RGB = tuple[float, float, float]
 
 # The kinds of pattern; their place is what the shader calls them.
-KINDS = ("plain", "hoops", "stripes", "checks", "print", "yoke", "sleeves", "open", "band", "sides", "fading", "marl")
+KINDS = (
+    "plain",
+    "hoops",
+    "stripes",
+    "checks",
+    "print",
+    "yoke",
+    "sleeves",
+    "open",
+    "band",
+    "sides",
+    "fading",
+    "marl",
+)
 TOP_KINDS = (0.36, 0.09, 0.04, 0.09, 0.08, 0.05, 0.05, 0.12, 0.04, 0.02, 0.02, 0.04)
 BOTTOM_KINDS = (0.82, 0.0, 0.015, 0.035, 0.04, 0.0, 0.0, 0.0, 0.0, 0.05, 0.02, 0.02)
 PRINT_SIDE = 96
@@ -45,7 +58,8 @@ BOTTOM_COLOURS: tuple[tuple[float, Range | None, Range, Range], ...] = (
 )
 HAIR_COLOURS = (
     (0.045, 0.04, 0.04), (0.07, 0.055, 0.05), (0.12, 0.08, 0.06), (0.20, 0.13, 0.08),
-    (0.33, 0.22, 0.13), (0.55, 0.42, 0.25), (0.30, 0.12, 0.07), (0.50, 0.50, 0.50), (0.75, 0.74, 0.72),
+    (0.33, 0.22, 0.13), (0.55, 0.42, 0.25), (0.30, 0.12, 0.07), (0.50, 0.50, 0.50),
+    (0.75, 0.74, 0.72),
 )  # fmt: skip
 HAIR_SHARES = (0.32, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.05, 0.03)
 
@@ -145,13 +159,15 @@ def _print(rng: np.random.Generator, base: RGB, accent: RGB) -> NDArray[np.uint8
     """A small picture to be printed on cloth: letters, shapes, spots, flowers, camouflage."""
     side = PRINT_SIDE
     inks = [accent, another(rng, base), another(rng, accent)]
-    ink = [tuple(round(255 * value) for value in one) + (255,) for one in inks]
+    ink = [(*(round(255 * value) for value in one), 255) for one in inks]
     picture = Image.new("RGBA", (side, side))
     brush = ImageDraw.Draw(picture)
     which = int(rng.integers(6))
     if which == 0:  # letters
         for line in range(int(rng.integers(1, 4))):
-            word = "".join(rng.choice(list("ABCDEFGHIKLMNOPRSTUVWXYZ0123456789"), rng.integers(2, 8)))
+            word = "".join(
+                rng.choice(list("ABCDEFGHIKLMNOPRSTUVWXYZ0123456789"), rng.integers(2, 8))
+            )
             font = ImageFont.load_default(float(rng.uniform(16, 44)))
             brush.text((2, 4 + line * side / 3), word, fill=ink[line % 2], font=font)
     elif which == 1:  # one emblem
@@ -171,10 +187,20 @@ def _print(rng: np.random.Generator, base: RGB, accent: RGB) -> NDArray[np.uint8
             paint = ink[int(rng.integers(3))]
             for turn in np.linspace(0, 2 * np.pi, 6)[:-1]:
                 at = x + petal * np.cos(turn), y + petal * np.sin(turn)
-                brush.ellipse([at[0] - petal / 1.5, at[1] - petal / 1.5, at[0] + petal / 1.5, at[1] + petal / 1.5], fill=paint)
+                brush.ellipse(
+                    [
+                        at[0] - petal / 1.5,
+                        at[1] - petal / 1.5,
+                        at[0] + petal / 1.5,
+                        at[1] + petal / 1.5,
+                    ],
+                    fill=paint,
+                )
     elif which == 4:  # camouflage
         noise = Image.fromarray((rng.random((side, side, 2)) * 255).astype(np.uint8)[..., 0])
-        blurred = np.asarray(noise.filter(ImageFilter.GaussianBlur(float(rng.uniform(3, 8)))), np.float32)
+        blurred = np.asarray(
+            noise.filter(ImageFilter.GaussianBlur(float(rng.uniform(3, 8)))), np.float32
+        )
         steps = np.percentile(blurred, [35, 60, 82])
         zones = np.searchsorted(steps, blurred)
         pixels = np.zeros((side, side, 4), np.uint8)
@@ -185,5 +211,7 @@ def _print(rng: np.random.Generator, base: RGB, accent: RGB) -> NDArray[np.uint8
         for _ in range(int(rng.integers(4, 12))):
             x, y, w, h = (rng.random(4) * [side, side, side / 2, side / 2]).tolist()
             paint = ink[int(rng.integers(3))]
-            (brush.ellipse if rng.random() < 0.5 else brush.rectangle)([x, y, x + w, y + h], fill=paint)
+            (brush.ellipse if rng.random() < 0.5 else brush.rectangle)(
+                [x, y, x + w, y + h], fill=paint
+            )
     return np.ascontiguousarray(np.asarray(picture)[::-1])

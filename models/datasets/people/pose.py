@@ -57,10 +57,7 @@ def walking(phase: float, rng: np.random.Generator) -> Pose:
     stride = float(rng.uniform(0.7, 1.15))
     swing = float(rng.uniform(0.3, 1.2))
     hips, knees, feet = (
-        tuple(
-            factor * float(np.interp((phase + half) % 1, GAIT_AT, curve))
-            for half in (0.0, 0.5)
-        )
+        tuple(factor * float(np.interp((phase + half) % 1, GAIT_AT, curve)) for half in (0.0, 0.5))
         for curve, factor in ((HIP, stride), (KNEE, 0.6 + 0.4 * stride), (FOOT, stride))
     )
     back = [22 * np.cos(2 * np.pi * (phase + half)) for half in (0.0, 0.5)]
@@ -145,11 +142,9 @@ def holding(pose: Pose, rng: np.random.Generator) -> Pose:
 def bones_of(rig: Rig, shape: Shape, pose: Pose) -> NDArray[np.float32]:
     """What each bone does to what is at rest, [B, 4, 4]; the lower foot stands on y = 0."""
     names = rig.names
-    down, ahead = np.array([0.0, -1, 0]), np.array([0.0, 0, 1])
+    down = np.array([0.0, -1, 0])
     turned: dict[str, Matrix] = {}
-    trunk = (
-        _about(1, pose.twist) @ _about(2, pose.tilt) @ _about(0, pose.lean)
-    )
+    trunk = _about(1, pose.twist) @ _about(2, pose.tilt) @ _about(0, pose.lean)
     for number, name in enumerate(("spine05", "spine04", "spine03", "spine02", "spine01")):
         part = (number + 1) / 5
         turned[name] = (
@@ -170,23 +165,36 @@ def bones_of(rig: Rig, shape: Shape, pose: Pose) -> NDArray[np.float32]:
         shin = rest(f"lowerleg01.{side}", f"foot.{side}")
         wanted = _about(2, out * pose.apart) @ _about(0, -pose.hips[index]) @ down
         upper = _between(thigh, wanted)
-        wanted = _about(2, out * pose.apart * 0.5) @ _about(0, pose.knees[index] - pose.hips[index]) @ down
+        wanted = (
+            _about(2, out * pose.apart * 0.5)
+            @ _about(0, pose.knees[index] - pose.hips[index])
+            @ down
+        )
         lower = _between(upper @ shin, wanted) @ upper
         turned |= {f"upperleg0{n}.{side}": upper for n in (1, 2)}
         turned |= {f"lowerleg0{n}.{side}": lower for n in (1, 2)}
         turned[f"foot.{side}"] = _about(1, out * 4) @ _about(0, -pose.feet[index])
         arm = rest(f"upperarm01.{side}", f"lowerarm01.{side}")
         fore = rest(f"lowerarm01.{side}", f"wrist.{side}")
-        wanted = trunk @ _about(2, out * pose.spread[index]) @ _about(0, -pose.shoulders[index]) @ down
+        wanted = (
+            trunk @ _about(2, out * pose.spread[index]) @ _about(0, -pose.shoulders[index]) @ down
+        )
         upper = _between(trunk @ arm, wanted) @ trunk
         bent = _about(0, -pose.shoulders[index] - pose.elbows[index]) @ down
-        wanted = trunk @ _about(2, out * 0.4 * pose.spread[index]) @ _about(1, -out * pose.inwards[index]) @ bent
+        wanted = (
+            trunk
+            @ _about(2, out * 0.4 * pose.spread[index])
+            @ _about(1, -out * pose.inwards[index])
+            @ bent
+        )
         lower = _between(upper @ fore, wanted) @ upper
         turned |= {f"upperarm0{n}.{side}": upper for n in (1, 2)}
         turned |= {f"lowerarm0{n}.{side}": lower for n in (1, 2)}
         # Half of the arm's way is the shoulder's, so that sleeves do not collapse.
-        turned[f"shoulder01.{side}"] = _between(trunk @ arm, (trunk @ arm + upper @ arm) / 2) @ trunk
-    del ahead
+        turned[f"shoulder01.{side}"] = (
+            _between(trunk @ arm, (trunk @ arm + upper @ arm) / 2) @ trunk
+        )
+
     bones = np.zeros((len(names), 4, 4))
     for number, (name, parent) in enumerate(zip(names, rig.parents, strict=True)):
         head = np.append(shape.heads[number], 1.0)

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.people.garments import ATTRIBUTES, Part
+from models.datasets.people.garments import ATTRIBUTES, COVERED, LIMBS, Part
 from models.datasets.people.patterns import RGB, Cloth
-from models.datasets.people.shaders import FRAGMENT, SHADOW, VERTEX
+from models.datasets.people.shaders import FRAGMENT, VERTEX
 from models.errors import DatasetError
 
 Picture = NDArray[np.uint8]
 
 BONES = 256
 SAMPLES = 4
+# How far down a leg it is never bare, as `Shape.leg` counts.
+IN_SHOES = 2.2
 # What a layer is; the shader calls them by their place.
 SKIN, GARMENT, HAIR, THING = range(4)
 
@@ -123,11 +125,14 @@ class Renderer:
             DatasetError: moderngl is not installed, or no OpenGL 3.3 can be had.
         """
         try:
-            import moderngl
+            import moderngl as gl
         except ImportError as error:
             raise DatasetError("drawing people needs moderngl: pip install '.[train]'") from error
+        moderngl: Any = gl  # its types do not know that a backend has a name
         try:
-            self._context: Any = moderngl.create_context(standalone=True, backend="egl", require=330)
+            self._context: Any = moderngl.create_context(
+                standalone=True, backend="egl", require=330
+            )
             samples = min(SAMPLES, self._context.max_samples)
             self._many = self._context.framebuffer(
                 self._context.renderbuffer(size, samples=samples),
@@ -135,7 +140,6 @@ class Renderer:
             )
             self._one = self._context.framebuffer(self._context.renderbuffer(size))
             self._program = self._context.program(vertex_shader=VERTEX, fragment_shader=FRAGMENT)
-            self._shadow = self._context.program(vertex_shader=VERTEX, fragment_shader=SHADOW)
         except Exception as error:  # moderngl and glcontext raise bare Exception
             raise DatasetError(
                 f"no OpenGL 3.3 can be had (Debian: libegl1 libgl1-mesa-dri): {error}"
@@ -145,8 +149,8 @@ class Renderer:
         self.size = size
         self._bones = self._context.buffer(reserve=BONES * 64)
         self._bones.bind_to_uniform_block(0)
-        for program in (self._program, self._shadow):
-            program["Bones"].binding = 0
+        block: Any = self._program["Bones"]
+        block.binding = 0
         self._textures: dict[str, Any] = {}
         self._prints = [self._context.texture((96, 96), 4) for _ in range(2)]
         self._white = self._context.texture((1, 1), 4, b"\xff" * 4)
@@ -245,11 +249,13 @@ class Renderer:
 def _seen(layer: Layer) -> NDArray[np.int32]:
     """Triangles without those of skin that is covered, except on arms and legs, which cloth may
     leave bare."""
-    marks = layer.part.vertices
     if layer.what != SKIN:
         return layer.part.triangles
-    hidden = (marks[:, 18] > 0.5) & (marks[:, 16] < 0.3) & (marks[:, 17] < 0.3) | (marks[:, 17] > 2.2) & (marks[:, 18] > 0.5)
-    return layer.part.triangles[~hidden[layer.part.triangles].all(axis=1)]
+    vertices = layer.part.vertices
+    arm, leg = vertices[:, LIMBS].T
+    hidden = (vertices[:, COVERED] > 0.5) & ((arm < 0.3) & (leg < 0.3) | (leg > IN_SHOES))
+    bare: NDArray[np.int32] = layer.part.triangles[~hidden[layer.part.triangles].all(axis=1)]
+    return bare
 
 
 def linear(colour: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -258,9 +264,7 @@ def linear(colour: tuple[float, float, float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def camera_matrix(
-    view: View, height: float, size: tuple[int, int]
-) -> NDArray[np.float32]:
+def camera_matrix(view: View, height: float, size: tuple[int, int]) -> NDArray[np.float32]:
     """From where somebody is who stands at the origin, to the picture, [4, 4]."""
     pitch = np.radians(view.pitch)
     cos, sin = np.cos(pitch), np.sin(pitch)

@@ -35,12 +35,6 @@ void main() {
 }
 """
 
-SHADOW = """
-#version 330
-out vec4 colour;
-void main() { colour = vec4(1.0); }
-"""
-
 FRAGMENT = """
 #version 330
 uniform int what;
@@ -124,11 +118,14 @@ vec3 dyed(vec3 base, vec3 accent, int kind, vec4 how, vec4 logo, sampler2D ink, 
         float wide = 0.25 + how.y * 0.9 * smoothstep(heights.x - 4.0, heights.y, rest.y);
         if (front && limb.x < 0.0 && abs(rest.x) < wide) dye = accent;
     }
-    else if (kind == 8) { if (abs(rest.y - heights.x + 1.2) < how.y * 1.6 && limb.x < 0.0) dye = accent; }
+    else if (kind == 8) {
+        if (abs(rest.y - heights.x + 1.2) < how.y * 1.6 && limb.x < 0.0) dye = accent;
+    }
     else if (kind == 9) {
         if (abs(rest.z - heights.z) < 0.22 && abs(rest_normal.x) > 0.6) dye = accent;
     }
-    else if (kind == 10) dye = mix(base, accent, smoothstep(heights.x - 4.0, heights.x + 1.0, down));
+    else if (kind == 10)
+        dye = mix(base, accent, smoothstep(heights.x - 4.0, heights.x + 1.0, down));
     else if (kind == 11) dye = mix(base, accent, 0.5 * noise(rest * 14.0));
     int where = int(logo.z + 0.5);
     if (top && where > 0 && limb.x < 0.0 && ((front && where != 2) || (!front && where != 1))) {
@@ -143,6 +140,13 @@ vec3 dyed(vec3 base, vec3 accent, int kind, vec4 how, vec4 logo, sampler2D ink, 
             || limb.x > 1.82)) dye = accent;
     }
     return dye;
+}
+
+vec3 cloth(bool top) {
+    return top
+        ? dyed(top_base, top_accent, top_kind, top_how, top_logo, top_print, true)
+        : dyed(bottom_base, bottom_accent, bottom_kind, bottom_how, bottom_logo, bottom_print,
+               false);
 }
 
 void main() {
@@ -162,9 +166,7 @@ void main() {
         bool trunk = limb.x < 0.0 && limb.y < 0.3 && rest.y < heights.x - 0.3;
         if (trunk && bare == 0) {
             gloss = 0.0;
-            shown = rest.y > heights.w + 1.1
-                ? dyed(top_base, top_accent, top_kind, top_how, top_logo, top_print, true)
-                : dyed(bottom_base, bottom_accent, bottom_kind, bottom_how, bottom_logo, bottom_print, false);
+            shown = cloth(rest.y > heights.w + 1.1);
         } else if (limb.y > 0.0 && tights.a > 0.5) {
             shown = mix(tights.rgb, shown, 0.12);
         }
@@ -172,9 +174,7 @@ void main() {
         if (past) discard;
         bool top = mark.y > 0.5;
         vec4 how = top ? top_how : bottom_how;
-        shown = top
-            ? dyed(top_base, top_accent, top_kind, top_how, top_logo, top_print, true)
-            : dyed(bottom_base, bottom_accent, bottom_kind, bottom_how, bottom_logo, bottom_print, false);
+        shown = cloth(top);
         float level = top ? levels.x : levels.y;
         shade = mix(1.0, clamp(pow(bright / level, 1.6), 0.3, 2.2), how.z);
         vec3 p = rest * vec3(1.1, 0.75, 1.1) + seed;
@@ -202,7 +202,6 @@ void main() {
         shown = tint;
         shade = mix(1.0, clamp(bright / levels.x, 0.25, 2.5), strength);
         gloss = what == 2 ? 0.15 : 0.08;
-        if (what == 3) shown = mix(shown, pow(pixel.rgb, vec3(2.2)), 0.0);
     }
     if (!gl_FrontFacing) { shade *= 0.55; }
     // Light: the sun, the sky above, the ground below; less where little sky is seen.
@@ -212,9 +211,10 @@ void main() {
     vec3 above = vec3(0.92, 0.98, 1.08) - 0.04 * light.z;
     vec3 below = vec3(0.46, 0.43, 0.40);
     vec3 around = mix(below, above, 0.5 + 0.5 * out_.y) * light.y;
-    float open = what == 1 || what == 0
-        ? 1.0 - 0.35 * exp(-pow((limb.y - 0.1) / 0.35, 2.0)) * step(0.0, limb.y) * step(0.0, -out_.x * sign(rest.x) + 0.3)
-        : 1.0;
+    // Between the legs it is darker.
+    float open = 1.0;
+    if (what < 2 && limb.y >= 0.0 && out_.x * sign(rest.x) < 0.3)
+        open -= 0.35 * exp(-pow((limb.y - 0.1) / 0.35, 2.0));
     open *= mix(0.72, 1.0, smoothstep(0.0, 6.0, here.y));
     vec3 lit = shown * shade * (light.x * direct * warm + around * open);
     vec3 middle = normalize(sun + vec3(0.0, 0.2, 1.0));
