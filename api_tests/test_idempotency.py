@@ -190,7 +190,7 @@ def test_a_list_in_which_a_file_may_do_better_later_is_not_kept(client, detector
     statuses = [entry["status"] for entry in first.json()["results"]]
     assert set(statuses) == {"created", "failed"}
     detector.seconds = 0
-    again = post(client, RED, BLUE, ("green", (100, 40, 140, 160)), **headers)
+    again = post(client, RED, BLUE, ("green", (100, 40, 140, 160)))
 
     assert "idempotency-replayed" not in again.headers
     assert "failed" not in [entry["status"] for entry in again.json()["results"]]
