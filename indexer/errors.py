@@ -8,6 +8,9 @@ GalleryError
 ├── CalibrationNotFoundError
 ├── CrowdTooLargeError
 ├── NothingToEvaluateError
+├── NobodyInQueryError
+├── NotCalibratedError
+├── OppositeQueriesError
 ├── ExternalIdConflictError
 ├── InvalidCursorError
 ├── JobNotFoundError
@@ -75,6 +78,24 @@ class NothingToEvaluateError(GalleryError):
     """No query can be asked: no label is in two scenes."""
 
     code = "nothing_to_evaluate"
+
+
+class NobodyInQueryError(GalleryError):
+    """Nobody was found in the picture of a query."""
+
+    code = "no_person_in_query"
+
+
+class NotCalibratedError(GalleryError):
+    """A false-match rate was asked for, and no calibration tells at which score it is reached."""
+
+    code = "not_calibrated"
+
+
+class OppositeQueriesError(GalleryError):
+    """The embeddings of several queries cancel out, so their mean is nobody."""
+
+    code = "validation_failed"
 
 
 class DetectionGoneError(DetectionNotFoundError):

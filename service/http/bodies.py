@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from indexer.errors import StorageFullError
-from service.http.errors import DeadlineError, RequestError, validation_error
+from service.http.errors import DeadlineError, RequestError, invalid_at, validation_error
 
 FIELD_MAX_BYTES = 256 * 2**10
 
@@ -109,10 +109,10 @@ async def read_form(
             if name == "image" and isinstance(value, UploadFile):
                 images.append(value)
             elif name == "image":
-                raise _part_error("image", "must be a file: curl -F image=@picture.jpg")
+                raise invalid_at("/image", "part", "must be a file: curl -F image=@picture.jpg")
             elif name != document:
                 expected = "image" if document is None else f"image and {document}"
-                raise _part_error("", f"parts are named {expected}")
+                raise invalid_at("/", "part", f"parts are named {expected}")
             elif isinstance(value, UploadFile):
                 texts.append(await value.read(FIELD_MAX_BYTES + 1))
             else:
@@ -120,7 +120,7 @@ async def read_form(
         if len(images) > max_files:
             raise _form_error("Too many files", max_files)
         if len(texts) > 1:
-            raise _part_error(str(document), "may stand only once")
+            raise invalid_at(f"/{document}", "part", "may stand only once")
         if texts and len(texts[0]) > FIELD_MAX_BYTES:
             raise _form_error("Part exceeded", max_files)
         yield Form(images, texts[0] if texts else None)
@@ -290,12 +290,3 @@ def _form_error(message: str, max_files: int) -> RequestError:
             limits={"max_part_bytes": FIELD_MAX_BYTES},
         )
     return RequestError("malformed_multipart", "The multipart body cannot be read.")
-
-
-def _part_error(name: str, message: str) -> RequestError:
-    pointer = f"/{name}"
-    return RequestError(
-        "validation_failed",
-        f"{pointer}: {message}",
-        errors=[{"pointer": pointer, "code": "part", "message": message}],
-    )

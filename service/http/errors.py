@@ -362,15 +362,21 @@ def problem_response(
     )
 
 
-def too_many(pointer: str, limit: int) -> RequestError:
-    """A number or a list is larger than a setting allows."""
-    message = f"at most {limit}"
+def invalid_at(
+    pointer: str, code: str, message: str, *, limits: Mapping[str, int] | None = None
+) -> RequestError:
+    """One place of a request is wrong."""
     return RequestError(
         "validation_failed",
         f"{pointer}: {message}",
-        limits={"max": limit},
-        errors=[{"pointer": pointer, "code": "less_than_equal", "message": message}],
+        limits=limits,
+        errors=[{"pointer": pointer, "code": code, "message": message}],
     )
+
+
+def too_many(pointer: str, limit: int) -> RequestError:
+    """A number or a list is larger than a setting allows."""
+    return invalid_at(pointer, "less_than_equal", f"at most {limit}", limits={"max": limit})
 
 
 def validation_error(errors: Sequence[ErrorDetails | Mapping[str, Any]]) -> RequestError:

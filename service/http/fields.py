@@ -67,6 +67,11 @@ class Box(Schema):
             raise ValueError(f"must be larger than {first}")
         return value
 
+    @property
+    def sides(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2."""
+        return self.x1, self.y1, self.x2, self.y2
+
     @classmethod
     def of(cls, box: tuple[float, float, float, float]) -> Self:
         """From x1, y1, x2, y2; to the hundredth of a pixel."""

@@ -11,6 +11,7 @@ from indexer.evaluation.evaluation import Question, evaluate, questions_of_label
 from indexer.gallery.gallery import Gallery
 from indexer.index.live import View
 from indexer.records import Crowd
+from indexer.search.query import PersonQuery
 from models.errors import BoxError
 from service.http.errors import RequestError
 from service.http.fields import Box, index_of
@@ -23,7 +24,6 @@ from service.labels.schemas import (
 )
 from service.running.jobs import JobContext
 from service.running.parts import Parts
-from service.search.schemas import Query, SearchRequest
 
 MOST_PEOPLE = 250_000
 """So many detections are searched at most: with 256 numbers each, about half a GiB of memory."""
@@ -120,11 +120,11 @@ def _person(
             raise DetectionNotFoundError(f"there is no detection {query.detection_id}")
         place = crowd.ids[scene].index(query.detection_id)
         return crowd.people[scene].boxes[place], crowd.people[scene].embeddings[place]
-    asked = SearchRequest(queries=[Query(image_id=query.image_id, box=query.box)])
-    (person,) = context.infer(lambda: parts.search.describe(asked, [], {}))
+    assert query.box is not None
+    meant = PersonQuery(scene_id=query.image_id, box=query.box.sides)
+    (person,) = context.infer(lambda: parts.search.describe([meant]))
     if person.view.generation != view.generation:
         raise RequestError("generation_gone", "Another model answers since the evaluation began.")
-    assert query.box is not None
     return _array(query.box), person.embedding
 
 
@@ -154,7 +154,7 @@ def _place(place_of: dict[str, int], scene_id: str) -> int:
 
 def _array(box: Box) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
-        sides = np.array([box.x1, box.y1, box.x2, box.y2], np.float32)
+        sides = np.array(box.sides, np.float32)
     if not (np.isfinite(sides).all() and sides[0] < sides[2] and sides[1] < sides[3]):
         raise BoxError("A box of the protocol has no area in single precision.")
     return sides

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from indexer.errors import GalleryMismatchError
 from indexer.gallery.gallery import Gallery
 from indexer.ingest.reindex import reindex
+from indexer.search.query import PersonSearch
 from models.detector import Detector
 from models.errors import ModelFileError
 from service.http.edge import logger
@@ -22,7 +23,6 @@ from service.running.jobs import JobKind, JobRunner
 from service.running.previews import Previews
 from service.running.spool import Spool
 from service.running.worker import Lane, Worker
-from service.search.search import PersonSearch
 from service.settings import Settings, SettingsError
 
 DECODED_AT_ONCE = 2

@@ -7,7 +7,10 @@ from typing import Any, BinaryIO
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 
+from indexer.errors import NotCalibratedError, OppositeQueriesError
 from indexer.ids import new_id
+from indexer.search.query import PersonSearch, QueryPerson, Ranking
+from indexer.times import now
 from models.image import read_image
 from service.http.auth import authorize, route_scope
 from service.http.bodies import (
@@ -17,7 +20,7 @@ from service.http.bodies import (
     refuse_unknown_parameters,
     while_connected,
 )
-from service.http.errors import RequestError, too_many
+from service.http.errors import RequestError, invalid_at, too_many
 from service.http.fields import Box, index_of
 from service.http.openapi import body, json_body, multipart_body, reference
 from service.images.schemas import Detection
@@ -25,6 +28,7 @@ from service.running.dependencies import PartsOf, run_in_lane
 from service.running.detectors import TimedDetector
 from service.running.parts import Parts
 from service.running.worker import Lane
+from service.search.queries import check_have_scenes, person_queries
 from service.search.schemas import (
     DetectedPeople,
     Explanation,
@@ -35,7 +39,6 @@ from service.search.schemas import (
     SearchResponse,
     UsedQuery,
 )
-from service.search.search import now, used_box
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
@@ -113,19 +116,19 @@ async def _search(
     deadline_s: float,
 ) -> SearchResponse:
     _check_search(wanted, parts)
+    queries = person_queries(wanted.queries, files)
+    with_company = wanted.rerank.method == "cbgm"
+    if with_company:
+        check_have_scenes(queries)
     timings: dict[str, float] = {}
-    done = await while_connected(
-        request,
-        run_in_lane(
-            parts,
-            Lane.SEARCH,
-            lambda: parts.search.describe(wanted, files, timings),
-            deadline_s,
-        ),
-    )
+
+    def describe() -> list[QueryPerson]:
+        return parts.search.describe(queries, with_company=with_company, timings=timings)
+
+    done = await while_connected(request, run_in_lane(parts, Lane.SEARCH, describe, deadline_s))
     people = done.value
     as_of, started = now(), time.perf_counter()
-    answer = await anyio.to_thread.run_sync(parts.search.rank, people, wanted)
+    answer = await anyio.to_thread.run_sync(_rank, parts.search, people, wanted)
     timings |= {"queue": done.queue_ms, "search": (time.perf_counter() - started) * 1e3}
     view = people[0].view
     matching = parts.detectors.of(view.generation.model).card.matching
@@ -154,7 +157,7 @@ async def _search(
         search_id=new_id("srch_"),
         query=[
             UsedQuery(
-                box=used_box(person),
+                box=None if person.box is None else Box.of(person.box),
                 width=person.width,
                 height=person.height,
                 embedding_norm=None if person.score is None else round(person.score, 6),
@@ -173,6 +176,27 @@ async def _search(
         ),
         timings_ms={name: round(value, 1) for name, value in timings.items()},
     )
+
+
+def _rank(search: PersonSearch, people: list[QueryPerson], wanted: SearchRequest) -> Ranking:
+    try:
+        return search.rank(
+            people,
+            limit=wanted.limit,
+            fusion=wanted.fusion,
+            filter=wanted.filter.scene_filter(),
+            min_score=wanted.min_score,
+            max_fmr=wanted.max_fmr,
+            min_detection_score=wanted.min_detection_score,
+            group_by=wanted.group_by,
+            rerank=wanted.rerank.method,
+            top_n=wanted.rerank.top_n,
+            leave_own_scenes_out=wanted.exclude_query_image,
+        )
+    except OppositeQueriesError as error:
+        raise invalid_at("/queries", "opposite", str(error)) from None
+    except NotCalibratedError as error:
+        raise RequestError(error.code, f"/max_fmr: {error}.") from None
 
 
 def _check_search(wanted: SearchRequest, parts: Parts) -> None:

@@ -1,6 +1,6 @@
 """What an erasure would erase."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,33 @@ from indexer.errors import SceneNotFoundError
 from indexer.gallery.gallery import Gallery
 from indexer.index.live import View
 from indexer.records import GalleryHit, SceneFilter, StoredScene
-from service.upkeep.schemas import ErasureMatch, ErasureRequest
 
 PAGE = 500
 FIRST_HITS = 1000
 
 
 @dataclass(frozen=True)
+class Meant:
+    """What is to be erased: the first of these that is given says it.
+
+    Attributes:
+        like: [D], unit length: everybody whose score to this person is at least `min_score`.
+        whole_scenes: whether whole scenes go, or only the detections that are meant.
+    """
+
+    filter: SceneFilter | None = None
+    scene_ids: Sequence[str] | None = None
+    external_ids: Sequence[str] | None = None
+    like: NDArray[np.float32] | None = None
+    min_score: float = 0.0
+    label: str | None = None
+    detection_ids: Sequence[str] | None = None
+    whole_scenes: bool = True
+
+
+@dataclass(frozen=True)
 class Selected:
-    """What an erasure means: scenes, with everybody in them, or detections.
+    """What an erasure means right now: scenes, with everybody in them, or detections.
 
     Attributes:
         scenes: in which something is erased, by id.
@@ -34,76 +52,59 @@ class Selected:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Of what goes: scenes, or detections."""
+        """Ids of the scenes that go, or of the detections."""
         return frozenset(self.scenes) if self.whole else self.detections
 
     @property
     def all_ids(self) -> frozenset[str]:
-        """Of all that goes."""
+        """Every id that will be erased."""
         return self.ids | self.detections
 
-    def matches(self, limit: int) -> list[ErasureMatch]:
-        """One for each scene; best first, or oldest."""
-        order = sorted(
+    @property
+    def in_order(self) -> list[StoredScene]:
+        """The scenes, best first, or oldest."""
+        return sorted(
             self.scenes.values(),
             key=lambda scene: (
                 -self.best[scene.id].score if scene.id in self.best else 0,
                 scene.id,
             ),
         )
-        return [self._match(scene) for scene in order[:limit]]
-
-    def _match(self, scene: StoredScene) -> ErasureMatch:
-        best = self.best.get(scene.id)
-        return ErasureMatch(
-            image_id=scene.id,
-            external_id=scene.external_id,
-            camera_id=scene.camera_id,
-            captured_at=scene.captured_at,
-            detection_ids=[one.id for one in scene.detections if one.id in self.detections],
-            score=None if best is None else best.score,
-            similarity=None if best is None else round(best.similarity, 6),
-        )
 
 
-def select(
-    gallery: Gallery, wanted: ErasureRequest, query: NDArray[np.float32] | None, view: View
-) -> Selected:
-    """What a preview asks for, as the gallery is now.
+def select(gallery: Gallery, meant: Meant, view: View) -> Selected:
+    """What is meant, as the gallery is now.
 
     Args:
-        query: [D], of unit length, where wanted.query is given.
-        view: whose model described it.
+        view: whose model described the person who is meant, if one is.
     """
     best: dict[str, GalleryHit] = {}
-    meant: set[str] | None = None  # ids of detections; None is everybody in the scenes
-    if wanted.filter is not None:
-        scenes = _all_scenes(gallery, wanted.filter.scene_filter())
-    elif wanted.image_ids is not None:
-        scenes = _scenes(gallery, wanted.image_ids)
-    elif wanted.external_ids is not None:
-        named = (SceneFilter(external_id=each) for each in wanted.external_ids)
+    detections: set[str] | None = None  # their ids; None is everybody in the scenes
+    if meant.filter is not None:
+        scenes = _all_scenes(gallery, meant.filter)
+    elif meant.scene_ids is not None:
+        scenes = _scenes(gallery, meant.scene_ids)
+    elif meant.external_ids is not None:
+        named = (SceneFilter(external_id=each) for each in meant.external_ids)
         scenes = [scene for one in named for scene in gallery.scenes.page(one, limit=1).scenes]
-    elif wanted.detection_ids is not None or wanted.label is not None:
-        if wanted.label is not None:
-            people = gallery.people.with_label(wanted.label)
-        else:
-            people = gallery.people.with_ids(wanted.detection_ids or ())
-        meant = {one.id for one in people}
-        scenes = _scenes(gallery, {one.scene_id for one in people})
-    else:
-        assert query is not None
-        assert wanted.min_score is not None
-        hits = _all_hits(gallery, query, wanted.min_score, view)
+    elif meant.like is not None:
+        hits = _all_hits(gallery, meant.like, meant.min_score, view)
         for hit in hits:
             best.setdefault(hit.scene.id, hit)
-        meant = {hit.detection.id for hit in hits}
+        detections = {hit.detection.id for hit in hits}
         scenes = _scenes(gallery, best)
-    whole = wanted.erase == "images"
+    else:
+        if meant.label is not None:
+            people = gallery.people.with_label(meant.label)
+        else:
+            people = gallery.people.with_ids(meant.detection_ids or ())
+        detections = {one.id for one in people}
+        scenes = _scenes(gallery, {one.scene_id for one in people})
+    whole = meant.whole_scenes
     found = {one.id for scene in scenes for one in scene.detections}
     return Selected(
         {scene.id: scene for scene in scenes},
-        frozenset(found if whole or meant is None else found & meant),
+        frozenset(found if whole or detections is None else found & detections),
         whole,
         best,
     )

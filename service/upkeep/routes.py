@@ -20,6 +20,7 @@ from indexer.gallery.snapshots import (
     new_snapshot_id,
     remove_snapshot,
 )
+from indexer.search.query import QueryPerson
 from service.generations.schemas import GenerationRecord
 from service.http.auth import authorize, key_name, route_scope
 from service.http.bodies import (
@@ -39,8 +40,7 @@ from service.running.dependencies import PartsOf, run_in_lane
 from service.running.parts import Parts
 from service.running.previews import Preview
 from service.running.worker import Lane
-from service.search.schemas import SearchRequest
-from service.search.search import QueryPerson
+from service.search.queries import person_queries
 from service.upkeep.erasing import select
 from service.upkeep.schemas import (
     MAX_LISTED_MATCHES,
@@ -50,6 +50,7 @@ from service.upkeep.schemas import (
     AuditPage,
     AuditQuery,
     AuditRecord,
+    ErasureMatch,
     ErasurePage,
     ErasurePreview,
     ErasureReceipt,
@@ -301,15 +302,10 @@ async def _erase(
         return JSONResponse(accepted.model_dump(mode="json"), 202, location)
     person = None
     if wanted.query is not None:
-        keyed = SearchRequest(queries=[wanted.query])
+        queries = person_queries([wanted.query], files)
         done = await while_connected(
             request,
-            run_in_lane(
-                parts,
-                Lane.SEARCH,
-                lambda: parts.search.describe(keyed, files, {})[0],
-                deadline_s,
-            ),
+            run_in_lane(parts, Lane.SEARCH, lambda: parts.search.describe(queries)[0], deadline_s),
         )
         person = done.value
     shown = await anyio.to_thread.run_sync(_preview, parts, wanted, person)
@@ -318,14 +314,14 @@ async def _erase(
 
 def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -> ErasurePreview:
     view = parts.gallery.view() if person is None else person.view
-    query = None if person is None else person.embedding
-    selected = select(parts.gallery, wanted, query, view)
+    meant = wanted.meant(None if person is None else person.embedding)
+    selected = select(parts.gallery, meant, view)
 
     def holds() -> bool:
         now = parts.gallery.view()
         same_model = now.generation.id == view.generation.id
-        return (query is None or same_model) and (
-            select(parts.gallery, wanted, query, now).ids == selected.ids
+        return (person is None or same_model) and (
+            select(parts.gallery, meant, now).ids == selected.ids
         )
 
     token, expires_at = None, None
@@ -338,7 +334,9 @@ def _preview(parts: Parts, wanted: ErasureRequest, person: QueryPerson | None) -
         erase=wanted.erase,
         images=len(selected.scenes) if selected.whole else 0,
         detections=len(selected.detections),
-        matches=selected.matches(MAX_LISTED_MATCHES),
+        matches=[
+            ErasureMatch.of(scene, selected) for scene in selected.in_order[:MAX_LISTED_MATCHES]
+        ],
         remains=None if selected.whole else REMAINS,
         snapshots=holding(parts.gallery.snapshots.directory, hashes),
     )

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
 from indexer.database.audit import AuditEntry
 from indexer.database.erasures import Erasure
 from indexer.gallery.snapshots import Snapshot
+from indexer.records import StoredScene
 from indexer.times import time_of
 from service.generations.schemas import GenerationRecord
 from service.http.fields import ExternalId, Id, ModelOfIndex, Schema, Time
 from service.labels.schemas import LabelName
 from service.search.filters import SearchFilter
 from service.search.schemas import Query
+from service.upkeep.erasing import Meant, Selected
 
 MAX_ERASED_IDS = 1000
 MAX_LISTED_MATCHES = 1000
@@ -185,6 +189,23 @@ class ErasureRequest(Schema):
             raise ValueError("erase detections goes with detection_ids, label or query")
         return self
 
+    def meant(self, like: NDArray[np.float32] | None) -> Meant:
+        """The same as the gallery says it.
+
+        Args:
+            like: the embedding of `query`, [D], unit length.
+        """
+        return Meant(
+            filter=None if self.filter is None else self.filter.scene_filter(),
+            scene_ids=self.image_ids,
+            external_ids=self.external_ids,
+            like=like,
+            min_score=self.min_score or 0.0,
+            label=self.label,
+            detection_ids=self.detection_ids,
+            whole_scenes=self.erase == "images",
+        )
+
 
 class ErasureMatch(Schema):
     """An image that would be erased, or from which detections would be."""
@@ -196,6 +217,20 @@ class ErasureMatch(Schema):
     detection_ids: list[str] = Field(description="Of the detections that would be erased.")
     score: float | None = Field(description="The best, where a query was given.")
     similarity: float | None
+
+    @classmethod
+    def of(cls, scene: StoredScene, selected: Selected) -> Self:
+        """What of one scene would be erased."""
+        best = selected.best.get(scene.id)
+        return cls(
+            image_id=scene.id,
+            external_id=scene.external_id,
+            camera_id=scene.camera_id,
+            captured_at=scene.captured_at,
+            detection_ids=[one.id for one in scene.detections if one.id in selected.detections],
+            score=None if best is None else best.score,
+            similarity=None if best is None else round(best.similarity, 6),
+        )
 
 
 class ErasurePreview(Schema):

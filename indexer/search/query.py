@@ -1,31 +1,62 @@
-"""From pictures of a person to ranked hits."""
+"""From a person who is looked for, in pictures or stored, to ranked hits."""
 
-import base64
-import binascii
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import SceneNotFoundError
+from indexer.errors import (
+    NobodyInQueryError,
+    NotCalibratedError,
+    OppositeQueriesError,
+    SceneNotFoundError,
+)
 from indexer.gallery.gallery import Gallery
 from indexer.index.live import View
-from indexer.ingest.ingest import DetectorOf
-from indexer.records import GalleryHit
+from indexer.records import EVERY_SCENE, GalleryHit, GalleryModel, SceneFilter
+from indexer.search.ranking import GroupBy
 from indexer.search.rerank import by_context, by_neighbours
 from models.detections import Detections
+from models.detector import Detector
 from models.evaluation.found import in_company
 from models.image import ImageLimits, read_image
-from service.http.errors import RequestError
-from service.http.fields import Box
-from service.search.schemas import Query, SearchRequest
 
 SMALL_QUERY_PX = (20, 40)
+
+Box = tuple[float, float, float, float]
+Fusion = Literal["max", "mean"]
+Reranking = Literal["none", "cbgm", "k_reciprocal"]
+
+
+@dataclass(frozen=True)
+class PersonQuery:
+    """A person to look for, in one picture: exactly one of read, scene_id, detection_id names it.
+
+    Attributes:
+        read: gives the bytes of a picture's file, when they are needed.
+        scene_id: of a stored scene.
+        detection_id: of a stored detection; it needs neither box nor crop.
+        box: of the person, x1 y1 x2 y2 in pixels of the upright picture; without one, the person
+            who is found most surely is meant.
+        crop: the whole picture is the person.
+    """
+
+    read: Callable[[], bytes] | None = None
+    scene_id: str | None = None
+    detection_id: str | None = None
+    box: Box | None = None
+    crop: bool = False
+
+    def __post_init__(self) -> None:
+        named = (self.read, self.scene_id, self.detection_id)
+        if sum(value is not None for value in named) != 1:
+            raise ValueError("expected one of read, scene_id and detection_id")
+        if self.crop + (self.box is not None) + (self.detection_id is not None) > 1:
+            raise ValueError("expected one of box, crop and detection_id, or none")
 
 
 @dataclass(frozen=True)
@@ -44,7 +75,7 @@ class QueryPerson:
     """
 
     embedding: NDArray[np.float32]
-    box: tuple[float, float, float, float] | None
+    box: Box | None
     width: float
     height: float
     scene_ids: tuple[str, ...]
@@ -79,7 +110,7 @@ class RankedHit:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Ranking:
     """Hits, best first, and the id of the calibration in use."""
 
     hits: list[RankedHit]
@@ -89,126 +120,151 @@ class Answer:
 class PersonSearch:
     """Answers searches in one gallery. `describe` runs the model, `rank` only the index."""
 
-    def __init__(self, detector_of: DetectorOf, gallery: Gallery, *, limits: ImageLimits) -> None:
+    def __init__(
+        self,
+        detector_of: Callable[[GalleryModel], Detector],
+        gallery: Gallery,
+        *,
+        limits: ImageLimits,
+    ) -> None:
         self._detector_of = detector_of
         self._gallery = gallery
         self._limits = limits
 
     def describe(
-        self, request: SearchRequest, uploads: Sequence[BinaryIO], timings: dict[str, float]
+        self,
+        queries: Sequence[PersonQuery],
+        *,
+        with_company: bool = False,
+        timings: dict[str, float] | None = None,
     ) -> list[QueryPerson]:
-        """The people asked about, in order; all as one model sees them.
+        """The people who are looked for, in order; all as one model sees them.
 
         Args:
-            uploads: the picture files that `Query.image` counts.
+            with_company: also describe the others in each query's scene.
             timings: milliseconds are added to its "decode" and "infer".
 
         Raises:
-            RequestError: a query names no picture that is there, or nobody is in it.
+            NobodyInQueryError: nobody is found in a query's picture.
             ImageError, BoxError, SceneNotFoundError, DetectionNotFoundError
         """
-        queries = request.queries or [Query(image=i, crop=True) for i in range(len(uploads))]
-        _check_references(queries, len(uploads))
-        by_context = request.rerank.method == "cbgm"
-        for number, query in enumerate(queries):
-            if by_context and query.crop:
-                raise _invalid(
-                    "/rerank/method",
-                    "no_scene",
-                    f"cbgm needs the people around the one looked for, and query {number} is a "
-                    "crop; send its scene with a box, or use k_reciprocal",
-                )
+        timings = {} if timings is None else timings
         timings.update(decode=0.0, infer=0.0)
         view = self._gallery.view()
         return [
-            self._describe_one(query, number, uploads, timings, view, by_context)
+            self._describe_one(query, number, timings, view, with_company)
             for number, query in enumerate(queries)
         ]
 
-    def rank(self, people: Sequence[QueryPerson], request: SearchRequest) -> Answer:
+    def rank(
+        self,
+        people: Sequence[QueryPerson],
+        *,
+        limit: int,
+        fusion: Fusion = "max",
+        filter: SceneFilter = EVERY_SCENE,
+        min_score: float | None = None,
+        max_fmr: float | None = None,
+        min_detection_score: float | None = None,
+        group_by: GroupBy = "detection",
+        rerank: Reranking = "none",
+        top_n: int = 200,
+        leave_own_scenes_out: bool = True,
+    ) -> Ranking:
         """Hits by score, equal scores in the order of detection ids; or as `rerank` orders them.
 
         They are of the generation whose model described the people, also when another one answers
         by now. Several queries of fusion max have as many chances to match somebody else: the
         false-match rates are then at most those told.
 
+        Args:
+            people: pictures of one person, described.
+            limit: most hits.
+            fusion: several queries rank by the best score of any, or by their mean embedding.
+            min_score, max_fmr, min_detection_score: bounds on hits; all of them count.
+            rerank: how the first `top_n` hits are ordered anew; "cbgm" needs people with company.
+            leave_own_scenes_out: whether stored scenes that a query comes from, or is identical to,
+                are left out.
+
         Raises:
-            RequestError: max_fmr without a calibration.
+            NotCalibratedError: max_fmr without a calibration.
             CalibrationError: one that cannot support max_fmr.
+            OppositeQueriesError: the mean of the queries has no direction.
             GenerationGoneError: the generation was deleted meanwhile.
         """
         excluded = set[str]()
-        if request.exclude_query_image:
+        if leave_own_scenes_out:
             excluded.update(scene_id for person in people for scene_id in person.scene_ids)
         vectors: list[tuple[int | None, NDArray[np.float32]]]
-        if request.fusion == "mean" and len(people) > 1:
+        if fusion == "mean" and len(people) > 1:
             vectors = [(None, _mean([person.embedding for person in people]))]
         else:
             vectors = [(number, person.embedding) for number, person in enumerate(people)]
         calibrated = self._gallery.calibrations.in_use(view=people[0].view)
         rates = None if calibrated is None else calibrated.content
-        min_score = request.min_score
-        if request.max_fmr is not None:
+        if max_fmr is not None:
             if rates is None:
-                raise RequestError(
-                    "not_calibrated", "/max_fmr: no calibration was made with this model."
-                )
-            lowest = rates.score_at(request.max_fmr, tries=len(vectors))
+                raise NotCalibratedError("no calibration was made with this model")
+            lowest = rates.score_at(max_fmr, tries=len(vectors))
             min_score = lowest if min_score is None else max(min_score, lowest)
-        top_n = 0 if request.rerank.method == "none" else request.rerank.top_n
-        wanted = max(request.limit, top_n)
+        if rerank == "none":
+            top_n = 0
+        wanted = max(limit, top_n)
         best: dict[str, RankedHit] = {}
         for number, vector in vectors:
             for hit in self._gallery.search(
                 vector,
                 k=wanted,
-                filter=request.filter.scene_filter(),
+                filter=filter,
                 min_score=min_score,
-                min_detection_score=request.min_detection_score,
-                group_by=request.group_by,
+                min_detection_score=min_detection_score,
+                group_by=group_by,
                 exclude_scene_ids=excluded,
                 view=people[0].view,
             ):
-                key = hit.scene.id if request.group_by == "image" else hit.detection.id
+                key = hit.scene.id if group_by == "image" else hit.detection.id
                 if key not in best or _order(hit) < _order(best[key].hit):
                     fmr = None if rates is None else rates.fmr(hit.score, tries=len(vectors))
                     best[key] = RankedHit(hit, number, fmr)
         hits = sorted(best.values(), key=lambda ranked: _order(ranked.hit))[:wanted]
         if top_n:
-            hits[:top_n] = self._reranked(hits[:top_n], people, [v for _, v in vectors], request)
-        return Answer(hits[: request.limit], None if calibrated is None else calibrated.id)
+            hits[:top_n] = self._reranked(
+                hits[:top_n], people, [v for _, v in vectors], rerank=rerank, fusion=fusion
+            )
+        return Ranking(hits[:limit], None if calibrated is None else calibrated.id)
 
     def _reranked(
         self,
         hits: list[RankedHit],
         people: Sequence[QueryPerson],
         vectors: Sequence[NDArray[np.float32]],
-        request: SearchRequest,
+        *,
+        rerank: Reranking,
+        fusion: Fusion,
     ) -> list[RankedHit]:
         """The same hits in another order, without those that were removed meanwhile."""
         scenes = {one.hit.scene.id for one in hits}
         crowd = self._gallery.people.everybody(scene_ids=scenes, view=people[0].view)
         found = [one.hit for one in hits]
-        if request.rerank.method == "cbgm":
+        if rerank == "cbgm":
             companies = [one.company for one in people if one.company is not None]
-            order = by_context(found, companies, crowd, fusion=request.fusion)
+            order = by_context(found, companies, crowd, fusion=fusion)
         else:
             order = by_neighbours(found, vectors, crowd)
         return [hits[place] for place in order]
 
     def _describe_one(
         self,
-        query: Query,
+        query: PersonQuery,
         number: int,
-        uploads: Sequence[BinaryIO],
         timings: dict[str, float],
         view: View,
         with_company: bool,
     ) -> QueryPerson:
         if query.detection_id is not None:
             return self._stored_person(query.detection_id, view, with_company)
-        if query.image_id is not None:
-            scene = self._gallery.get(query.image_id, view=view)
+        if query.scene_id is not None:
+            scene = self._gallery.get(query.scene_id, view=view)
             if query.box is None and not query.crop:
                 if not scene.detections:
                     raise _nobody(number)
@@ -216,7 +272,8 @@ class PersonSearch:
             content = self._gallery.scenes.content(scene.id)
             scene_ids: tuple[str, ...] = (scene.id,)
         else:
-            content = _content(query, number, uploads)
+            assert query.read is not None
+            content = query.read()
             same = self._gallery.scenes.find(hashlib.sha256(content).hexdigest())
             scene_ids = (same.id,) if same else ()
         started = time.perf_counter()
@@ -230,7 +287,7 @@ class PersonSearch:
             box = None
             embedding = detector.embed_crop(image.pixels)
         elif query.box is not None:
-            box = (query.box.x1, query.box.y1, query.box.x2, query.box.y2)
+            box = query.box
             embedding = detector.embed(image.pixels, np.array([box], np.float64))[0]
         else:
             people = detector.detect([image.pixels])[0]
@@ -241,8 +298,8 @@ class PersonSearch:
             score = float(people.scores[0])
         company = None
         if with_company and box is not None:
-            if query.image_id is not None:
-                people = self._people_of(query.image_id, view)
+            if query.scene_id is not None:
+                people = self._people_of(query.scene_id, view)
             elif people is None:
                 people = detector.detect([image.pixels])[0]
             company = in_company(embedding, np.array(box), people)
@@ -268,21 +325,11 @@ class PersonSearch:
         return crowd.people[0]
 
 
-def used_box(person: QueryPerson) -> Box | None:
-    """A query's box as responses carry it."""
-    return None if person.box is None else Box.of(person.box)
-
-
-def now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)
-
-
 def _order(hit: GalleryHit) -> tuple[float, str]:
     return -hit.score, hit.detection.id
 
 
-def _size(box: tuple[float, float, float, float]) -> tuple[float, float]:
+def _size(box: Box) -> tuple[float, float]:
     x1, y1, x2, y2 = box
     return round(x2 - x1, 2), round(y2 - y1, 2)
 
@@ -291,47 +338,13 @@ def _mean(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     mean: NDArray[np.float64] = np.mean(np.stack(embeddings).astype(np.float64), axis=0)
     length = float(np.linalg.norm(mean))
     if length < 1e-6:
-        raise _invalid("/queries", "opposite", "the queries cancel out; use fusion max")
+        raise OppositeQueriesError("the queries cancel out; use fusion max")
     unit: NDArray[np.float32] = (mean / length).astype(np.float32)
     return unit
 
 
-def _check_references(queries: Sequence[Query], uploads: int) -> None:
-    if not queries:
-        raise _invalid("/queries", "missing", "send an image part, or queries")
-    used = {query.image for query in queries if query.image is not None}
-    for number, query in enumerate(queries):
-        if query.image is not None and query.image >= uploads:
-            raise _invalid(
-                f"/queries/{number}/image", "no_such_part", f"{uploads} image parts were sent"
-            )
-    if len(used) < uploads:
-        raise _invalid("/queries", "unused_image", "an image part is named by no query")
-
-
-def _content(query: Query, number: int, uploads: Sequence[BinaryIO]) -> bytes:
-    if query.image is not None:
-        uploads[query.image].seek(0)
-        return uploads[query.image].read()
-    try:
-        return base64.b64decode(query.image_base64 or "", validate=True)
-    except (binascii.Error, ValueError):
-        raise _invalid(
-            f"/queries/{number}/image_base64", "base64", "must be standard base64"
-        ) from None
-
-
-def _invalid(pointer: str, code: str, message: str) -> RequestError:
-    return RequestError(
-        "validation_failed",
-        f"{pointer}: {message}",
-        errors=[{"pointer": pointer, "code": code, "message": message}],
-    )
-
-
-def _nobody(number: int) -> RequestError:
-    return RequestError(
-        "no_person_in_query",
+def _nobody(number: int) -> NobodyInQueryError:
+    return NobodyInQueryError(
         f"Query {number}: nobody was found in the picture; send a box around the person, "
-        "or crop: true when the whole picture is the person.",
+        "or crop: true when the whole picture is the person."
     )
