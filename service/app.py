@@ -33,7 +33,7 @@ from service.settings import Settings
 from service.system import key_routes
 from service.system import routes as system
 from service.system.schemas import Problem
-from service.upkeep import routes as upkeep
+from service.upkeep import audit, erasures, index, snapshots
 from service.upkeep.schemas import ErasureRequest
 
 # In the order in which /openapi.json lists their routes.
@@ -45,7 +45,10 @@ TOPICS = (
     importing,
     jobs,
     labels,
-    upkeep,
+    snapshots,
+    erasures,
+    audit,
+    index,
     generations,
     key_routes,
     attention,

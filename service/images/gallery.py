@@ -27,7 +27,7 @@ from service.images.schemas import (
     check_metadata_size,
     image_record,
 )
-from service.running.dependencies import PartsOf
+from service.running.dependencies import PartsOf, check_limit
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
 
@@ -43,9 +43,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 )
 def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePage:
     """In the order in which they came, or from the newest back."""
-    most = parts.settings.page_max_items
-    if query.limit > most:
-        raise too_many("/query/limit", most)
+    check_limit(query.limit, parts)
     if len(query.camera_id) > parts.settings.filter_max_values:
         raise too_many("/query/camera_id", parts.settings.filter_max_values)
     meant = query.scene_filter()

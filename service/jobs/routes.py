@@ -13,9 +13,9 @@ from starlette.responses import StreamingResponse
 from indexer.errors import JobNotFoundError
 from service.http.auth import authorize, own_jobs_of, route_scope
 from service.http.bodies import refuse_unknown_parameters
-from service.http.errors import OverloadedError, too_many
+from service.http.errors import OverloadedError
 from service.jobs.schemas import FailedItem, Job, JobPage, JobsQuery, JobWithErrors
-from service.running.dependencies import PartsOf
+from service.running.dependencies import PartsOf, check_limit
 from service.running.parts import Parts
 
 EVENT_STREAM = "text/event-stream"
@@ -46,8 +46,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 )
 def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: PartsOf) -> JobPage:
     """Newest first. A key without scope admin sees the jobs that it asked for itself."""
-    if query.limit > parts.settings.page_max_items:
-        raise too_many("/query/limit", parts.settings.page_max_items)
+    check_limit(query.limit, parts)
     page = parts.gallery.jobs.page(
         limit=query.limit,
         cursor=query.cursor,

@@ -5,6 +5,7 @@ from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
+from service.http.errors import too_many
 from service.running.parts import Parts
 from service.running.worker import Done, Lane
 
@@ -26,3 +27,14 @@ async def run_in_lane(
     done = await parts.worker.run(lane, work, deadline_s=deadline_s)
     parts.metrics.observe_work(lane, queue_ms=done.queue_ms, run_ms=done.run_ms)
     return done
+
+
+def check_limit(limit: int, parts: Parts) -> None:
+    """Refuse a page of more items than a setting allows.
+
+    Raises:
+        RequestError: validation_failed.
+    """
+    most = parts.settings.page_max_items
+    if limit > most:
+        raise too_many("/query/limit", most)
