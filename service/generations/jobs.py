@@ -3,16 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from indexer.errors import StorageFullError
 from indexer.evaluation.comparison import Comparison
-from indexer.ingest.reindex import Progress, Work, reindex
+from indexer.ingest.reindex import Progress, reindex
 from indexer.records import GalleryModel, Generation
-from service.http.edge import logger
 from service.running.detectors import warm_up
 from service.running.jobs import JobContext, JobStoppedError
 from service.running.parts import Parts
-
-DISK_WAIT_S = 2.0
 
 
 def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
@@ -27,15 +23,6 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
     if parts.gallery.model.fingerprint != model.fingerprint:  # else a death came after the swap
         detector = parts.detectors.of(model)  # before anything depends on it
         context.infer(lambda: warm_up(detector))
-
-        def run(work: Work) -> None:
-            while True:
-                try:
-                    parts.disk.check()
-                    return context.infer(work)
-                except StorageFullError:
-                    logger.warning("job %s waits for space on the disk", context.id)
-                    context.pause(DISK_WAIT_S)
 
         def tell(progress: Progress) -> None:
             done = progress.done + progress.failed
@@ -53,7 +40,7 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
             activate=context.arguments["activate"],
             min_map_ratio=context.arguments.get("min_map_ratio"),
             limits=parts.settings.image_limits,
-            run=run,
+            run=context.infer_and_store,
             on_progress=tell,
             on_failure=context.failed_item,
             on_comparison=compared,

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from indexer.errors import GalleryError, StorageFullError
 from indexer.files.originals import sync_directory
 from indexer.ids import new_id
+from indexer.times import now
 from service.http.errors import RequestError
 from service.settings import SCOPES, ApiKey, SettingsError, find_key
 
@@ -98,7 +99,7 @@ class Keys:
             raise RequestError("keys_off", "The service was started without API keys.")
         secret = secrets.token_urlsafe(SECRET_BYTES)
         key = ApiKey(name, frozenset(scopes), hashlib.sha256(secret.encode()).digest())
-        made = StoredKey(id, key, datetime.now(UTC))
+        made = StoredKey(id, key, now())
         with self._alone():
             if any(name == one.name for one in self._all):
                 raise RequestError("key_name_taken", "Another API key has this name.")

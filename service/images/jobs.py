@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.database.replies import Reply
-from indexer.errors import ExternalIdConflictError, GalleryError, StorageFullError
+from indexer.errors import ExternalIdConflictError, GalleryError
 from indexer.ingest.ingest import index_scene
 from indexer.records import AddResult, StoredScene
 from models.detector import Detector
@@ -23,7 +23,6 @@ from service.running.jobs import JobContext
 from service.running.parts import Parts
 
 MANIFEST = "manifest.jsonl"
-DISK_WAIT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -169,19 +168,13 @@ def _add_all(
 
 
 def _add(parts: Parts, context: JobContext, item: Item) -> AddResult:
-    """One file, as POST /gallery/images adds it. While the disk is full, this waits."""
+    """One file, as POST /gallery/images adds it."""
     about, content = item.about, item.read()
 
     def add() -> AddResult:
         return add_image(parts, content, about, parts.detector)
 
-    while True:
-        try:
-            parts.disk.check()
-            return context.infer(add)
-        except StorageFullError:
-            logger.warning("job %s waits for space on the disk", context.id)
-            context.pause(DISK_WAIT_S)
+    return context.infer_and_store(add)
 
 
 def _added_before_a_crash(context: JobContext, added: AddResult, done: int) -> bool:

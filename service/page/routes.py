@@ -1,31 +1,14 @@
 """The page to search with: its files, and what it has to know to begin."""
 
-from pathlib import Path
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse
 
 from service.http.auth import PUBLIC, authorize, key_of, route_scope
 from service.http.bodies import refuse_unknown_parameters
-from service.http.errors import RequestError
+from service.http.web import asset_file, page_file
 from service.page.schemas import Caller, GalleryRecord
 from service.running.dependencies import PartsOf
 from service.settings import SCOPES
-
-WEB = Path(__file__).parent.parent / "web"
-MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-ASSETS = {
-    file.name: MEDIA_TYPES[file.suffix] for file in WEB.iterdir() if file.suffix in MEDIA_TYPES
-}
-# Own scripts and styles only, no other host, nothing inline. Pictures that need a key are fetched
-# with it and shown as blobs.
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-cache",
-}
 
 router = APIRouter(dependencies=[Depends(authorize)])
 
@@ -38,14 +21,12 @@ router = APIRouter(dependencies=[Depends(authorize)])
 )
 async def page() -> FileResponse:
     """For people; it loads nothing from elsewhere."""
-    return FileResponse(WEB / "index.html", media_type="text/html", headers=PAGE_HEADERS)
+    return page_file("index.html")
 
 
 @router.get("/assets/{name}", include_in_schema=False, openapi_extra=route_scope(PUBLIC))
 async def asset(name: str) -> FileResponse:
-    if name not in ASSETS:
-        raise RequestError("not_found", "There is no such file.")
-    return FileResponse(WEB / name, media_type=ASSETS[name], headers={"Cache-Control": "no-cache"})
+    return asset_file(name)
 
 
 @router.get(

@@ -25,10 +25,12 @@ from models.errors import PersonSearchError
 from service.http.edge import logger
 from service.http.errors import OverloadedError, RequestError, ShuttingDownError, problem
 from service.http.metrics import Metrics
+from service.running.disk import Disk
 from service.running.spool import Spool
 from service.running.worker import Lane, Worker
 
 MAX_DEATHS = 5
+DISK_WAIT_S = 2.0
 CHECK_S = 0.25  # how often what waits looks whether it is to stop
 IDLE_S = 5.0  # how often to look for jobs whose lease has lapsed
 TIDY_S = 3600.0
@@ -70,6 +72,7 @@ class JobContext:
         stopping: threading.Event,
         store: JobStore,
         worker: Worker,
+        disk: Disk,
         metrics: Metrics,
     ) -> None:
         self.id = record.id
@@ -83,6 +86,7 @@ class JobContext:
         self._stopping = stopping
         self._store = store
         self._worker = worker
+        self._disk = disk
         self._metrics = metrics
         self._errors: list[JobError] = []
         self._listed = 0
@@ -146,6 +150,19 @@ class JobContext:
             self.check()
             self._stopping.wait(min(left, CHECK_S))
         self.check()
+
+    def infer_and_store(self, work: Callable[[], T]) -> T:
+        """As `infer` does, for work that stores what it found. While the disk is full, this waits.
+
+        Work that found the disk full is run again.
+        """
+        while True:
+            try:
+                self._disk.check()
+                return self.infer(work)
+            except StorageFullError:
+                logger.warning("job %s waits for space on the disk", self.id)
+                self.pause(DISK_WAIT_S)
 
     def infer(self, work: Callable[[], T]) -> T:
         """Run what needs the model, behind all searches; it should take as long as one picture.
@@ -215,6 +232,7 @@ class JobRunner:
         replies: ReplyStore,
         spool: Spool,
         worker: Worker,
+        disk: Disk,
         metrics: Metrics,
         *,
         most_waiting: int,
@@ -225,6 +243,7 @@ class JobRunner:
 
         Args:
             worker: runs what needs the model.
+            disk: where the results of that are stored.
             shared: other services run jobs of the same gallery, with the same spool.
         """
         self.spool = spool
@@ -232,6 +251,7 @@ class JobRunner:
         self._store = store
         self._replies = replies
         self._worker = worker
+        self._disk = disk
         self._metrics = metrics
         self._kinds: Mapping[str, JobKind] = {}
         self._most_waiting = most_waiting
@@ -383,6 +403,7 @@ class JobRunner:
             stopping=self._stopping,
             store=self._store,
             worker=self._worker,
+            disk=self._disk,
             metrics=self._metrics,
         )
         result, failure = None, None

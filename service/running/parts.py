@@ -121,6 +121,7 @@ def open_parts(
                 gallery.replies,
                 Spool(settings.data_dir / "spool", settings.originals_url),
                 worker,
+                disk,
                 metrics,
                 shared=gallery.shared,
                 most_waiting=settings.job_queue_max,

@@ -4,7 +4,6 @@ import html
 import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,17 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.http.auth import PUBLIC, authorize, route_scope
 from service.http.errors import PROBLEMS, RequestError
+from service.http.web import PAGE_HEADERS, asset_file, page_file
 from service.running.dependencies import PartsOf
-
-WEB = Path(__file__).parent.parent / "web"
-ASSETS = {"docs.js": "text/javascript", "docs.css": "text/css"}
-# Own scripts and styles only: no other host, nothing inline.
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-}
 
 router = APIRouter(dependencies=[Depends(authorize)])
 
@@ -113,14 +103,12 @@ async def openapi(request: Request) -> dict[str, Any]:
 )
 async def docs() -> FileResponse:
     """A page that shows /openapi.json; it loads nothing from elsewhere."""
-    return FileResponse(WEB / "docs.html", headers=PAGE_HEADERS)
+    return page_file("docs.html")
 
 
 @router.get("/docs/assets/{name}", include_in_schema=False, openapi_extra=route_scope(PUBLIC))
 async def asset(name: str) -> FileResponse:
-    if name not in ASSETS:
-        raise RequestError("not_found", "There is no such file.")
-    return FileResponse(WEB / name, media_type=ASSETS[name])
+    return asset_file(name)
 
 
 @router.get(

@@ -370,7 +370,7 @@ def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos
             raise StorageFullError("full")
 
     monkeypatch.setattr("service.running.disk.Disk.check", check)
-    monkeypatch.setattr("service.images.jobs.DISK_WAIT_S", 0.1)
+    monkeypatch.setattr("service.running.jobs.DISK_WAIT_S", 0.1)
     with opened(import_dir=photos) as parts:
         id = import_of(parts, photos, ["00.png", "01.png"])
         time.sleep(0.5)
