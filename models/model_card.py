@@ -87,7 +87,7 @@ class ModelCard:
 
     Attributes:
         name: what people call it.
-        head: "nae", "nae_plus", "nae_plus_res5" or "oim".
+        head: "nae", "nae_parts", "nae_plus", "nae_plus_res5" or "oim".
         backbone: "resnet50" or "efficientnet_lite0".
         embedding_dim: D.
         roi_size: bins in height and width that RoIAlign makes.

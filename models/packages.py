@@ -13,6 +13,7 @@ EXTRAS = {
     "matplotlib": "train",
     "obstore": "scale",
     "onnx": "train",
+    "openvino": "teacher",
     "playwright": "dev",
     "psycopg": "scale",
     "pymilvus": "scale",

@@ -1,12 +1,17 @@
 """Backbones cut in two: a trunk for whole scenes, and a head for each region ("C4" split)."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet50
+
+from models.nn.depthwise import Depthwise5x5
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,19 @@ def efficientnet_lite0_c4(*, pretrained: bool = False) -> Backbone:
     return Backbone(trunk, box_head, 112, 320, (127 / 255,) * 3, (128 / 255,) * 3)
 
 
+def with_batch_norm_folded(network: nn.Module) -> nn.Module:
+    """A copy for evaluation whose convolutions do the work of the batch norms that follow them."""
+    made = copy.deepcopy(network).eval()
+    for part in made.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for (name, layer), (after, norm) in pairwise(list(part.named_children())):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(part, name, fuse_conv_bn_eval(layer, norm))
+                setattr(part, after, nn.Identity())
+    return made
+
+
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet50": resnet50_c4,
     "efficientnet_lite0": efficientnet_lite0_c4,
@@ -95,11 +113,21 @@ class _ConvBn(nn.Sequential):
     ) -> None:  # fmt: skip
         total = kernel - stride
         before, after = total // 2, total - total // 2
-        layers: list[nn.Module] = [nn.ZeroPad2d((before, after, before, after))] if total else []
-        layers += [
-            nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs, eps=1e-3),
-        ]
+        # Padding alike on all sides is the convolution's own, which spares a copy of the map.
+        alike = before == after
+        layers: list[nn.Module] = []
+        if total:
+            apart = nn.Identity() if alike else nn.ZeroPad2d((before, after, before, after))
+            layers.append(apart)
+        side = before if alike else 0
+        convolution: nn.Conv2d
+        if kernel == 5 and groups == inputs == outputs:
+            convolution = Depthwise5x5(inputs, stride=stride, padding=side)
+        else:
+            convolution = nn.Conv2d(
+                inputs, outputs, kernel, stride, padding=side, groups=groups, bias=False
+            )
+        layers += [convolution, nn.BatchNorm2d(outputs, eps=1e-3)]
         super().__init__(*layers, *([nn.ReLU6(inplace=True)] if activate else []))
 
 

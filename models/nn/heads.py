@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from models.nn.nae_head import NaeHead
+from models.nn.nae_parts_head import NaePartsHead
 from models.nn.nae_plus_head import NaePlusHead
 from models.nn.oim_head import OimHead
 from models.nn.sampling import SampledRegions
@@ -26,6 +27,7 @@ class Head(Protocol):
 
 HEADS: dict[str, Callable[..., Head]] = {
     "nae": NaeHead,
+    "nae_parts": NaePartsHead,
     "nae_plus": NaePlusHead,
     "nae_plus_res5": partial(NaePlusHead, fuse=False),
     "oim": OimHead,

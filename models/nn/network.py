@@ -1,5 +1,7 @@
 """The person search network: trunk, proposals and heads in one module, and its builder."""
 
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from models.detections import Detections
 from models.model_card import PIXEL_HEADS, DetectionRule, ModelCard
-from models.nn.backbone import BACKBONES
+from models.nn.backbone import BACKBONES, with_batch_norm_folded
 from models.nn.heads import HEADS
 from models.nn.reid_losses import REID_LOSSES
 from models.nn.roi_heads import PersonSearchRoIHeads
@@ -26,6 +28,7 @@ SCORE_MEANINGS = {
     "oim": "detection score = softmax of a person classifier, in [0, 1]: how surely the box holds "
     "a person",
 }
+SCORE_MEANINGS["nae_parts"] = SCORE_MEANINGS["nae"]
 SCORE_MEANINGS["nae_plus_res5"] = SCORE_MEANINGS["nae_plus"]
 
 
@@ -53,6 +56,8 @@ class PersonSearchNet(nn.Module):
         self.roi_heads = roi_heads
         self.card = card
         self.only_reid = False
+        self._frozen: list[nn.Module] = []
+        self._joined: tuple[nn.Module] | None = None
 
     def forward(
         self, images: Tensor, sizes: list[tuple[int, int]], targets: list[dict[str, Tensor]]
@@ -63,16 +68,18 @@ class PersonSearchNet(nn.Module):
             images: [N, 3, H, W], prepared and padded.
             sizes: height and width of each without padding.
             targets: per image "boxes" [K, 4] in pixels of the resized image, "person_ids" [K]
-                (−1: nobody named the person), optionally "ignored" [J, 4], and optionally
+                (−1: nobody named the person), optionally "ignored" [J, 4], optionally "answers"
+                [K, D], a teacher's (`teacher_losses`), for all images or for none, and optionally
                 "seed", an int that alone decides which of its anchors and regions are drawn.
 
         Returns:
-            loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid. Where
-            `only_reid` is set, loss_reid alone, of the people in the targets' own boxes.
+            loss_objectness, loss_rpn_box_reg, loss_detection, loss_box_reg and loss_reid; with
+            answers in the targets, loss_teacher and loss_similarity as well. Where `only_reid` is
+            set, only those from loss_reid on, of the people in the targets' own boxes.
         """
-        feature_map = self.backbone(images).float()
+        feature_map = self._features(images)
         if self.only_reid:
-            return {"loss_reid": self.roi_heads.reid_loss_alone(feature_map, targets)}
+            return self.roi_heads.reid_losses(feature_map, targets)
         proposals, rpn_losses = self.rpn(ImageList(images, sizes), {"0": feature_map}, targets)
         sampled = self.roi_heads.sample(proposals, targets)
         return {**rpn_losses, **self.roi_heads.losses(feature_map, sampled)}
@@ -83,6 +90,41 @@ class PersonSearchNet(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith(NOT_REID):
                 parameter.requires_grad_(False)
+
+    def freeze(self, stages: int) -> None:
+        """Let training change nothing of the backbone's first stages, its batch norms included.
+
+        Raises:
+            ValueError: it has fewer.
+        """
+        children = list(self.backbone.children())
+        if stages > len(children):
+            raise ValueError(f"expected at most {len(children)} stages to freeze, got {stages}")
+        self._frozen = children[:stages]
+        self._joined = None
+        for stage in self._frozen:
+            stage.requires_grad_(False)
+        self.train(self.training)
+
+    def _features(self, images: Tensor) -> Tensor:
+        """The feature map of a batch in training."""
+        if not self._frozen:
+            return self.backbone(images).float()
+        if self._joined is None:  # made at the first step, when the weights are there
+            # In a tuple it is no part of the network's own modules.
+            self._joined = (with_batch_norm_folded(nn.Sequential(*self._frozen)),)
+        with torch.no_grad():
+            images = self._joined[0](images)
+        for stage in list(self.backbone.children())[len(self._frozen) :]:
+            images = stage(images)
+        return images.float()
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's; what is frozen stays in evaluation."""
+        super().train(mode)
+        for stage in self._frozen:
+            stage.eval()
+        return self
 
     @torch.no_grad()
     def detect(self, image: NDArray[np.uint8]) -> Detections:

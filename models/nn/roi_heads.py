@@ -1,5 +1,7 @@
 """The second half of the network: proposals in; losses or detections out."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,6 +9,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxes, roi_align
 
 from models.model_card import DetectionRule
+from models.nn.distillation import teacher_losses
 from models.nn.heads import Head
 from models.nn.joint import joint_count
 from models.nn.projector import projector
@@ -82,18 +85,20 @@ class PersonSearchRoIHeads(nn.Module):
             (positive,), (negative,) = self.sampler([label], [seed])
             keep = torch.where(positive | negative)[0]
             index = match[keep].clamp(min=0)
+            answers = target.get("answers")
             chosen.append(
                 SampledRegions(
                     candidates[keep],
                     label[keep] == 1,
                     _take(target["person_ids"], index, fill=-1),
                     _take(target["boxes"], index, fill=0),
+                    None if answers is None else _take(answers, index, fill=0),
                 )
             )
         return chosen
 
     def losses(self, feature_map: Tensor, sampled: list[SampledRegions]) -> dict[str, Tensor]:
-        """Detection, box and identity loss of the sampled regions."""
+        """Detection, box and identity loss of the sampled regions; with answers, the teacher's."""
         boxes = [part.boxes for part in sampled]
         deltas, logits, embeddings = self.describe(self.pool(feature_map, boxes))
         is_person = torch.cat([part.is_person for part in sampled])
@@ -106,15 +111,31 @@ class PersonSearchRoIHeads(nn.Module):
             "loss_detection": self.embedding_head.detection_loss(logits, sampled),
             "loss_box_reg": box_loss / joint_count(len(is_person)).to(box_loss),
             "loss_reid": self.reid_loss(embeddings[is_person], person_ids[is_person]),
+            **_of_teacher(embeddings, [part.answers for part in sampled], is_person),
         }
 
-    def reid_loss_alone(self, feature_map: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """Identity loss of the people in their labelled boxes; 0 where they are fewer than two."""
+    def reid_losses(
+        self, feature_map: Tensor, targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Identity loss of the people in their labelled boxes; with answers, the teacher's too.
+
+        0 where they are fewer than two.
+        """
+        answers = [target.get("answers") for target in targets]
         if sum(len(target["boxes"]) for target in targets) < 2:  # too few for batch norm
-            return feature_map.sum() * 0
+            nothing = feature_map.sum() * 0
+            none = {"loss_reid": nothing}
+            if answers[0] is not None:
+                none |= {"loss_teacher": nothing, "loss_similarity": nothing}
+            return none
         regions = self.pool(feature_map, [target["boxes"] for target in targets])
         _, _, embeddings = self._embed(regions)
-        return self.reid_loss(embeddings, torch.cat([target["person_ids"] for target in targets]))
+        person_ids = torch.cat([target["person_ids"] for target in targets])
+        everybody = torch.ones_like(person_ids, dtype=torch.bool)
+        return {
+            "loss_reid": self.reid_loss(embeddings, person_ids),
+            **_of_teacher(embeddings, answers, everybody),
+        }
 
     def detect(
         self, feature_map: Tensor, proposals: Tensor, size: tuple[int, int]
@@ -130,6 +151,15 @@ class PersonSearchRoIHeads(nn.Module):
         kept = good[nms(boxes[good], ranking[good], self.rule.nms_iou)]
         kept = kept[: self.rule.max_per_scene]
         return boxes[kept], scores[kept], functional.normalize(embeddings[kept])
+
+
+def _of_teacher(
+    embeddings: Tensor, answers: Sequence[Tensor | None], is_person: Tensor
+) -> dict[str, Tensor]:
+    given = [part for part in answers if part is not None]
+    if not given:
+        return {}
+    return teacher_losses(embeddings[is_person], torch.cat(given)[is_person])
 
 
 def _take(rows: Tensor, index: Tensor, *, fill: int) -> Tensor:

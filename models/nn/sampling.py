@@ -18,12 +18,15 @@ class SampledRegions:
         person_ids: [R], meaningful where is_person; −1 for a person whom nobody named.
         matched: [R, 4], the labelled box of each region; of background the image's first one,
             or an empty box where nobody is labelled.
+        answers: [R, D], a teacher's answer about the person of each region, zeros where it has
+            none and for background; None where no teacher was asked.
     """
 
     boxes: Tensor
     is_person: Tensor
     person_ids: Tensor
     matched: Tensor
+    answers: Tensor | None = None
 
 
 class BalancedSampler:

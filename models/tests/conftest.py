@@ -16,6 +16,7 @@ if importlib.util.find_spec("torch") is None:
     collect_ignore += [
         "test_conformance.py",
         "test_conformance_nae_plus.py",
+        "test_distillation.py",
         "test_heads.py",
         "test_network.py",
         "test_oim.py",

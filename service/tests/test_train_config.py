@@ -110,7 +110,9 @@ def test_an_unknown_field_is_refused():
 
 
 def test_scores_are_shifted_where_there_is_a_logit_to_shift():
-    with pytest.raises(ValidationError, match=r"--score-shift is for --head nae, and .* is oim"):
+    with pytest.raises(
+        ValidationError, match=r"--score-shift is for --head nae or nae_parts, and .* is oim"
+    ):
         TrainConfig(**ANYWHERE, head="oim", score_shift=2)
 
 

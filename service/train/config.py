@@ -25,7 +25,17 @@ class TrainConfig(BaseModel):
     )
 
     data: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
-        min_length=1, description="annotated scenes to train on: CUHK-SYSU, PRW, COCO or our format"
+        [], description="annotated scenes to train on: CUHK-SYSU, PRW, COCO or our format"
+    )
+    crops: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
+        [],
+        description="instead of --data, with --only-reid: pictures of one person each, a ZIP or a "
+        "directory, named as Market-1501 does",
+    )
+    teacher: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
+        [],
+        description="answers of a network that tells people apart, to learn from too: files of "
+        "models.datasets.teacher",
     )
     out: Path = Field(description="where the run goes: log, checkpoint, model file")
     preset: str | None = Field(
@@ -51,7 +61,7 @@ class TrainConfig(BaseModel):
     )
     licence: str = Field("not stated", description="of the training data, for the model card")
 
-    head: Literal["nae", "nae_plus", "nae_plus_res5", "oim"] = "nae"
+    head: Literal["nae", "nae_parts", "nae_plus", "nae_plus_res5", "oim"] = "nae"
     backbone: Literal["resnet50", "efficientnet_lite0"] = "resnet50"
     reid_loss: Literal["oim", "oim_smr", "cosine_softmax"] = "oim"
     pixel_labels: Literal["ours", "published"] = Field(
@@ -86,6 +96,21 @@ class TrainConfig(BaseModel):
     box_loss_weight: float = Field(10.0, ge=0)
     detection_loss_weight: float = Field(1.0, ge=0)
     reid_loss_weight: float = Field(1.0, ge=0)
+    teacher_loss_weight: float = Field(
+        1.0, description="of the cosine to the teacher's answer", ge=0
+    )
+    mean_share: float = Field(
+        0.0,
+        description="of a teacher's answers: share of the mean about the same person",
+        ge=0,
+        le=1,
+    )
+    similarity_loss_weight: float = Field(
+        10.0, description="of the batch's similarities against those of the answers", ge=0
+    )
+    freeze: int = Field(
+        0, description="the backbone's first so many stages keep their weights", ge=0
+    )
     regions_per_image: int = Field(128, ge=2)
     background_iou: float = Field(
         0.1, description="regions that overlap nobody by as much are background", ge=0, le=0.5
@@ -149,6 +174,16 @@ class TrainConfig(BaseModel):
                 f"no package ships ImageNet weights of {self.backbone}: pass them with --weights "
                 "FILE instead of --pretrained"
             )
-        if self.score_shift and self.head != "nae":
-            raise ValueError(f"--score-shift is for --head nae, and the head is {self.head}")
+        if self.score_shift and self.head not in ("nae", "nae_parts"):
+            raise ValueError(
+                f"--score-shift is for --head nae or nae_parts, and the head is {self.head}"
+            )
+        if bool(self.data) == bool(self.crops):
+            raise ValueError("expected either --data or --crops, got both or neither")
+        if self.crops and not self.only_reid:
+            raise ValueError("--crops teaches only to tell people apart: pass --only-reid with it")
+        if self.evaluate_every and self.crops and self.val is None:
+            raise ValueError(
+                "--evaluate-every with --crops needs scenes to evaluate on: pass --val"
+            )
         return self

@@ -2,10 +2,10 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene, SceneDataset
 from models.errors import DatasetError, PersonSearchError
 from models.preprocess import InputRule, prepare
+from service.train.answers import TeachersAnswers, with_means
 from service.train.augment import degraded
 from service.train.interrupts import left_to_the_first_process
 
@@ -33,7 +34,7 @@ class TrainingScene:
         pixels: [3, H, W].
         size: height and width without padding.
         target: "boxes" [K, 4], "person_ids" [K], "ignored" [J, 4], and "seed", an int that decides
-            which anchors and regions the network draws.
+            which anchors and regions the network draws; with a teacher "answers" [K, D].
     """
 
     name: str
@@ -86,8 +87,15 @@ class TrainingData:
         rule: InputRule,
         augment: bool = False,
         scale_jitter: float = 1.0,
+        answers: TeachersAnswers | None = None,
+        mean_share: float = 0.0,
     ) -> None:
         """Read the annotations.
+
+        Args:
+            answers: a teacher's, which targets then have as "answers".
+            mean_share: of what is learned about a labelled person, so much is the mean of the
+                answers about them in all scenes.
 
         Raises:
             DatasetError: a dataset is not usable, or nobody is in it.
@@ -105,6 +113,34 @@ class TrainingData:
         self.rule = rule
         self._augment = augment
         self._scale_jitter = scale_jitter
+        self._answers: list[NDArray[np.float32]] | None = None
+        if answers is not None:
+            self._answers = self._of_scenes(answers, mean_share, paths)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def _of_scenes(
+        self, answers: TeachersAnswers, mean_share: float, paths: list[Path]
+    ) -> list[NDArray[np.float32]]:
+        """The answers about each scene's people who count.
+
+        Raises:
+            DatasetError: there are none at all.
+        """
+        scenes = [
+            _renumbered(scene, first)
+            for scene, first in zip(self.scenes, self._first_ids, strict=True)
+        ]
+        rows = [answers.of_scene(scene) for scene in scenes]
+        people = np.concatenate([scene.person_ids[~scene.ignore] for scene in scenes])
+        joint = np.concatenate(rows)
+        if not joint.any():
+            raise DatasetError(
+                f"{answers.names}: no answers about anybody in {', '.join(map(str, paths))}"
+            )
+        joint = with_means(joint, people, share=mean_share)
+        return np.split(joint, np.cumsum([len(part) for part in rows])[:-1])
 
     @property
     def aspect_ratios(self) -> NDArray[np.float64]:
@@ -149,7 +185,17 @@ class TrainingData:
             "person_ids": ids[counts],
             "ignored": scaled[~counts],
         }
+        if self._answers is not None:
+            target["answers"] = torch.from_numpy(self._answers[index])
         return TrainingScene(scene.name, torch.from_numpy(prepared.pixels), prepared.size, target)
+
+
+class Samples(Protocol):
+    """What a run shows: `TrainingData`, or crops alone."""
+
+    def sample(
+        self, index: int, rng: np.random.Generator, *, scale: float = 1
+    ) -> TrainingScene: ...
 
 
 class RunOrder(Sampler[list[Draw]]):
@@ -225,7 +271,7 @@ class RunOrder(Sampler[list[Draw]]):
 class RunScenes(Dataset[TrainingScene | PersonSearchError]):
     """Scenes by where they stand in a run: each place shows its scene in its own random way."""
 
-    def __init__(self, data: TrainingData, *, seed: int) -> None:
+    def __init__(self, data: Samples, *, seed: int) -> None:
         self._data = data
         self._seed = seed
 
@@ -243,8 +289,19 @@ class RunScenes(Dataset[TrainingScene | PersonSearchError]):
         return dataclasses.replace(scene, target=target)
 
 
-def batches(scenes: RunScenes, order: RunOrder, *, workers: int, pinned: bool) -> Iterator[Batch]:
+def batches(
+    scenes: RunScenes,
+    order: RunOrder,
+    *,
+    workers: int,
+    pinned: bool,
+    collated: Callable[[list[TrainingScene | PersonSearchError]], Batch | PersonSearchError]
+    | None = None,
+) -> Iterator[Batch]:
     """The batches of the rest of a run, prepared ahead by helper processes that last as long.
+
+    Args:
+        collated: makes a batch of its scenes; None is `collate`.
 
     Raises:
         DatasetError: naming a picture that cannot be read.
@@ -254,7 +311,7 @@ def batches(scenes: RunScenes, order: RunOrder, *, workers: int, pinned: bool) -
         scenes,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collated or collate,
         multiprocessing_context="forkserver" if workers else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pinned,

@@ -35,9 +35,13 @@ def evaluate_network(
     network: PersonSearchNet,
     dataset: SceneDataset,
     *,
+    gt_boxes: bool = False,
     progress: Callable[[Iterable[Scene]], Iterable[Scene]] = iter,
 ) -> dict[str, Any]:
     """Detection and search on a dataset, leaving training as it was.
+
+    Args:
+        gt_boxes: search among the annotated boxes, detecting nothing.
 
     Returns:
         "detection" and "search" of `models.evaluate`.
@@ -45,7 +49,8 @@ def evaluate_network(
     network.eval()
     try:
         with torch.random.fork_rng():
-            return of_interest(evaluate(NetworkModel(network), dataset, progress=progress))
+            model = NetworkModel(network)
+            return of_interest(evaluate(model, dataset, gt_boxes=gt_boxes, progress=progress))
     finally:
         network.train()
 

@@ -27,10 +27,13 @@ log = logging.getLogger("service.train")
 PARITY_SCENES = 4
 
 
-def read_validation(config: TrainConfig, data: TrainingData) -> SceneDataset:
-    """What a run is evaluated on."""
-    dataset = data.sources[0]
-    if config.val:
+def read_validation(config: TrainConfig, sources: list[SceneDataset]) -> SceneDataset | None:
+    """What a run is evaluated on; None where it learns of crops and no scenes are given."""
+    if config.val is None and not sources:
+        return None
+    if config.val is None:
+        dataset = sources[0]
+    else:
         dataset = read_dataset(config.val, split="test", gallery_size=config.gallery_size)
     return dataset.first(config.val_scenes) if config.val_scenes else dataset
 

@@ -13,9 +13,12 @@ from tqdm import tqdm
 from models.errors import DatasetError, PersonSearchError
 from models.nn.export import network_of
 from models.nn.network import build_network
+from models.preprocess import InputRule
+from service.train.answers import TeachersAnswers
 from service.train.checkpoint import load_checkpoint, save_checkpoint
 from service.train.config import TrainConfig
-from service.train.data import RunOrder, RunScenes, TrainingData, batches
+from service.train.crops import CropData, side_by_side
+from service.train.data import RunOrder, RunScenes, TrainingData, batches, collate
 from service.train.evaluation import evaluate_network
 from service.train.finish import finish, read_validation, set_serving_rules
 from service.train.interrupts import Interrupts
@@ -51,18 +54,20 @@ def train(config: TrainConfig) -> Path | None:
         if config.threads:
             torch.set_num_threads(config.threads)
         build = _build_arguments(config)
-        data = TrainingData(
-            config.data,
-            rule=build_network(**{**build, "pretrained": False}).card.input,
-            augment=config.augment,
-            scale_jitter=config.scale_jitter,
+        answers = None
+        if config.teacher:
+            answers = TeachersAnswers(config.teacher, dim=config.embedding_dim)
+            log.info("%d answers of a teacher", len(answers))
+        data = _read_data(
+            config, build_network(**{**build, "pretrained": False}).card.input, answers
         )
-        validation = read_validation(config, data)
+        validation = read_validation(config, data.sources)
         build["num_ids"] = data.num_ids
         network = build_network(**build)
         set_serving_rules(network, config)
         if config.only_reid:
             network.learn_only_reid()
+        network.freeze(config.freeze)
         build["pretrained"] = False  # whoever builds it again has the weights
         checkpoint = config.out / "checkpoint.pt"
         goes_on = config.resume or agreed(place.rank == 0 and _is_of_this_run(checkpoint))
@@ -81,6 +86,8 @@ def train(config: TrainConfig) -> Path | None:
                 "loss_box_reg": config.box_loss_weight,
                 "loss_detection": config.detection_loss_weight,
                 "loss_reid": config.reid_loss_weight,
+                "loss_teacher": config.teacher_loss_weight,
+                "loss_similarity": config.similarity_loss_weight,
             },
             optimizer=config.optimizer,
             lr=config.lr,
@@ -95,9 +102,9 @@ def train(config: TrainConfig) -> Path | None:
             log.info("goes on after step %d, from %s", done, checkpoint)
         order = _order(config, data, part=part, start=done)
         log.info(
-            "%d scenes, %d people, %d steps of %d scenes on %d × %s",
-            len(data.scenes), data.num_ids, order.steps, config.batch_size,
-            place.count, place.device.type,
+            "%d %s, %d people, %d steps of %d on %d × %s",
+            len(data), "crops" if config.crops else "scenes", data.num_ids, order.steps,
+            config.batch_size, place.count, place.device.type,
         )  # fmt: skip
 
         first = place.rank == 0
@@ -117,12 +124,15 @@ def train(config: TrainConfig) -> Path | None:
         ):
 
             def evaluate_if_due(records: Records) -> None:
-                if not _evaluation_is_due(config, done, order) or records.evaluated(done):
+                if validation is None or records.evaluated(done):
+                    return
+                if not _evaluation_is_due(config, done, order):
                     return
                 with interrupts.at_once():
                     metrics = evaluate_network(
                         network,
                         validation,
+                        gt_boxes=config.only_reid,
                         progress=partial(tqdm, desc="evaluating", leave=False, disable=None),
                     )
                 records.evaluation(
@@ -137,7 +147,13 @@ def train(config: TrainConfig) -> Path | None:
                 evaluate_if_due(records)  # where it was interrupted
             scenes = RunScenes(data, seed=config.seed)
             on_gpu = place.device.type == "cuda"
-            shown = batches(scenes, order, workers=config.workers, pinned=on_gpu)
+            shown = batches(
+                scenes,
+                order,
+                workers=config.workers,
+                pinned=on_gpu,
+                collated=side_by_side if config.crops else collate,
+            )
             for batch in interrupts.first_at_once(shown):
                 epoch = done // order.steps_per_epoch
                 rate = _rate(config, done, order.steps_per_epoch)
@@ -158,8 +174,27 @@ def train(config: TrainConfig) -> Path | None:
     if config.only_reid:
         log.info("people are told apart: another run starts from it with --weights %s", checkpoint)
         return None
+    assert isinstance(data, TrainingData) and validation  # else only_reid is set
     content = _content(steps, done, build, config, data)
     return finish(network_of(content), config, data, validation, steps=done)
+
+
+def _read_data(
+    config: TrainConfig, rule: InputRule, answers: TeachersAnswers | None
+) -> TrainingData | CropData:
+    shown: dict[str, Any] = {
+        "rule": rule,
+        "augment": config.augment,
+        "scale_jitter": config.scale_jitter,
+        "answers": answers,
+        "mean_share": config.mean_share,
+    }
+    if not config.crops:
+        return TrainingData(config.data, **shown)
+    data = CropData(config.crops, **shown)
+    if data.left_out:
+        log.info("%d crops left out: neither a number nor an answer", data.left_out)
+    return data
 
 
 def _build_arguments(config: TrainConfig) -> dict[str, Any]:
@@ -186,20 +221,22 @@ def _say_start(config: TrainConfig) -> None:
         )
 
 
-def _order(config: TrainConfig, data: TrainingData, *, part: slice, start: int) -> RunOrder:
+def _order(
+    config: TrainConfig, data: TrainingData | CropData, *, part: slice, start: int
+) -> RunOrder:
     """Which scenes each step shows.
 
     Raises:
         DatasetError: there are fewer scenes than a batch takes.
     """
-    scenes_per_epoch = config.scenes_per_epoch or len(data.scenes)
+    scenes_per_epoch = config.scenes_per_epoch or len(data)
     if scenes_per_epoch < config.batch_size:
+        told = ", ".join(map(str, config.crops or config.data))
         raise DatasetError(
-            f"{', '.join(map(str, config.data))}: {scenes_per_epoch} scenes make no batch of "
-            f"{config.batch_size}"
+            f"{told}: {scenes_per_epoch} scenes make no batch of {config.batch_size}"
         )
     return RunOrder(
-        len(data.scenes),
+        len(data),
         seed=config.seed,
         epochs=config.epochs,
         scenes_per_epoch=scenes_per_epoch,
@@ -229,14 +266,18 @@ def _checkpoint_is_due(config: TrainConfig, done: int, order: RunOrder) -> bool:
 
 
 def _evaluation_is_due(config: TrainConfig, done: int, order: RunOrder) -> bool:
-    """After every so many epochs, but not at the end, where the model file is evaluated."""
+    """After every so many epochs; not at the end where the model file is evaluated."""
     between = config.evaluate_every * order.steps_per_epoch
     last = done == order.steps
-    return between > 0 and done > 0 and done % between == 0 and not last and not config.only_reid
+    return between > 0 and done > 0 and done % between == 0 and (config.only_reid or not last)
 
 
 def _content(
-    steps: Steps, done: int, build: dict[str, Any], config: TrainConfig, data: TrainingData
+    steps: Steps,
+    done: int,
+    build: dict[str, Any],
+    config: TrainConfig,
+    data: TrainingData | CropData,
 ) -> dict[str, Any]:
     """What a checkpoint holds."""
     return {

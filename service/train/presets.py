@@ -61,6 +61,31 @@ LIGHT = {
     "channels_last": True,
     "augment": True,
 }
+LIGHT_SCENES = {
+    "epochs": 5,
+    "scenes_per_epoch": 1600,
+    "batch_size": 4,
+    "lr": 0.0005,
+    "min_size": 576,
+    "scale_jitter": 1.25,
+    "box_loss_weight": 2.0,
+    "background_iou": 0.4,
+    "regions_per_image": 48,
+    "score_threshold": 0.3,
+    "score_shift": 2.0,
+    "serve_min_size": 768,
+    "serve_max_size": 1366,
+}
+# Beside a teacher the identity loss does harm: with it, answers are imitated far less well.
+TAUGHT = {
+    **LIGHT,
+    "head": "nae_parts",
+    "freeze": 6,
+    "reid_loss_weight": 0.0,
+    "teacher_loss_weight": 1.0,
+    "similarity_loss_weight": 10.0,
+    "mean_share": 0.5,
+}
 PACKAGED_WEIGHTS = "ImageNet weights that a package ships"
 
 IMAGENET_WEIGHTS = "ImageNet weights of ResNet-50 (torchvision's resnet50-….pth)"
@@ -115,24 +140,33 @@ PRESETS = {
         PACKAGED_WEIGHTS,
     ),
     "light": Preset(
-        {
-            **LIGHT,
-            "epochs": 5,
-            "scenes_per_epoch": 1600,
-            "batch_size": 4,
-            "lr": 0.0005,
-            "min_size": 576,
-            "scale_jitter": 1.25,
-            "box_loss_weight": 2.0,
-            "background_iou": 0.4,
-            "regions_per_image": 48,
-            "score_threshold": 0.3,
-            "score_shift": 2.0,
-            "serve_min_size": 768,
-            "serve_max_size": 1366,
-        },
+        {**LIGHT, **LIGHT_SCENES},
         "this project's, the second stage of the models that ship: composed scenes of 720 × 576",
         "a checkpoint of the preset light-reid",
+        needs_weights=True,
+    ),
+    "taught-people": Preset(
+        {
+            **TAUGHT,
+            "pretrained": True,
+            "only_reid": True,
+            "epochs": 40,
+            "scenes_per_epoch": 6400,
+            "batch_size": 64,
+            "lr": 0.001,
+            "min_size": 64,
+            "max_size": 128,
+            "scale_jitter": 1.3,
+        },
+        "this project's, the first stage of models that learn from a teacher: crops of about "
+        "64 × 128 (--crops, --teacher)",
+        PACKAGED_WEIGHTS,
+    ),
+    "taught-search": Preset(
+        {**LIGHT_SCENES, **TAUGHT, "regions_per_image": 32},
+        "this project's, the second stage of models that learn from a teacher: composed scenes of "
+        "720 × 576 (--teacher)",
+        "a checkpoint of the preset taught-people",
         needs_weights=True,
     ),
     "quick": Preset(

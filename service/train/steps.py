@@ -227,7 +227,7 @@ def _optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum)
     scales = [p for n, p in trained if n.startswith(apart)]
     groups.append({"params": scales, "weight_decay": 0.0, "factor": SCALE_FACTOR})
-    return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def _exploded(
