@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from indexer.database import generations
 from indexer.database.jobs import JobStore
-from indexer.gallery.gallery import Gallery
+from indexer.gallery.generations import Generations
 from service.app import create_app
 from service.settings import Settings
 from service.tests.stub import OtherStub, StubDetector, picture
@@ -24,12 +24,12 @@ PICTURES = 8
 RED = ("red", (40, 40, 80, 160))
 # Which call the process does not survive: the so-manyth, before it is made or after.
 STEPS = {
-    "begun": (Gallery, "begin_generation", 1, "after"),
-    "at half": (Gallery, "add_people", PICTURES // 2, "before"),
-    "one stored": (Gallery, "add_people", PICTURES // 2, "after"),
-    "all stored": (Gallery, "activate", 1, "before"),
+    "begun": (Generations, "begin", 1, "after"),
+    "at half": (Generations, "add_people", PICTURES // 2, "before"),
+    "one stored": (Generations, "add_people", PICTURES // 2, "after"),
+    "all stored": (Generations, "activate", 1, "before"),
     "in the swap": (generations, "activate", 1, "after"),
-    "swapped": (Gallery, "activate", 1, "after"),
+    "swapped": (Generations, "activate", 1, "after"),
     "finished": (JobStore, "finish", 1, "after"),
 }
 
