@@ -3,7 +3,7 @@
     python -m indexer.bench.sizing [--detections 1e6 1e8 1e9] [--store-ms 10 …]
 
 Each figure below is an argument; beside it stands the command that measured the default, or that it
-is assumed. Prints the table of service/README.md.
+is assumed. Prints the tables of service/SIZING.md.
 """
 
 import argparse

@@ -5,17 +5,17 @@ import pytest
 from indexer.bench import sizing
 from indexer.bench.sizing import UNITS, main, table
 
-README = Path(__file__).parent.parent.parent / "service" / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "service" / "SIZING.md"
 DEFAULTS = {name: default for name, (default, _, _) in UNITS.items()}
 
 
-def test_the_readme_has_what_the_command_prints(capsys):
+def test_the_page_has_what_the_command_prints(capsys):
     main([])
 
     printed = capsys.readouterr().out.split("\n\n")
     assert len(printed) == 2
     for part in printed:
-        assert part.strip() in README.read_text()
+        assert part.strip() in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_arithmetic_is_what_a_person_would_do():

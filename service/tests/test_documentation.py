@@ -14,7 +14,7 @@ from service.train.presets import PRESETS
 ROOT = Path(__file__).parent.parent.parent
 
 
-PAGES = ("README.md", "service/README.md", "indexer/README.md")
+PAGES = ("README.md", "service/README.md", "service/PROMISES.md", "indexer/README.md")
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,13 @@ def test_the_training_readme_names_no_flag_that_is_not_there(training_readme):
 
     assert named
     assert {flag.replace("-", "_") for flag in named} <= set(TrainConfig.model_fields)
+
+
+def test_every_test_that_a_promise_names_is_there():
+    promises = (ROOT / "service" / "PROMISES.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`[a-z_/]*?(test_[a-z_]+\.py)`", promises))
+    layers = ("models", "indexer", "service", "api_tests")
+    there = {file.name for layer in layers for file in (ROOT / layer).rglob("test_*.py")}
+
+    assert len(named) > 20
+    assert named <= there
