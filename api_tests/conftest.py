@@ -10,6 +10,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from indexer.tests.scenery import settings_of_tests
+from indexer.tests.servers import missing
 from service.app import create_app
 from service.demo.browser import NoBrowserError, chromium, find_chromium
 from service.demo.local import Client
@@ -106,7 +107,7 @@ def browser():
     try:
         find_chromium()
     except NoBrowserError as error:
-        pytest.skip(f"the page was not tested: {error}")
+        missing(f"the page was not tested: {error}")
     with chromium() as started:
         yield started
 

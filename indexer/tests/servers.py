@@ -31,6 +31,13 @@ MILVUS_OPTIONS = ("common.session.ttl=5", "proxy.timeTickInterval=50", "proxy.ip
 INITDB = ("-A", "trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 
 
+def missing(what):
+    """Skip the test, since something of the system is not there; where CI is set, it has to be."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}; CI is set, so it has to be there")
+    pytest.skip(what)
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -59,19 +66,19 @@ def postgres_programs():
 def postgres():
     """A PostgreSQL of its own, empty, never run as root; yields a PostgresServer.
 
-    Skips the test where there is none.
+    Where there is none the test is skipped, or fails: see `missing`.
     """
     if psycopg is None:
-        pytest.skip("psycopg is not installed: pip install 'nae-search[scale]'")
+        missing("psycopg is not installed: pip install 'nae-search[scale]'")
     programs = postgres_programs()
     if programs is None:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+        missing("no PostgreSQL server here: apt-get install postgresql")
     user = {}
     if os.geteuid() == 0:
         try:
             pwd.getpwnam("postgres")
         except KeyError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+            missing("PostgreSQL does not run as root, and there is no user postgres")
         user = {"user": "postgres", "group": "postgres", "extra_groups": []}
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
@@ -166,9 +173,9 @@ def milvus():
         return
     program = milvus_program()
     if program is None:
-        pytest.skip("no Milvus here: python3 -m venv .venv-milvus, pip install milvus==2.3.5 in it")
+        missing("no Milvus here: python3 -m venv .venv-milvus, pip install milvus==2.3.5 in it")
     if not _is_free(ETCD_PORT):
-        pytest.skip(f"no Milvus: its port {ETCD_PORT} is taken; {MILVUS} may name one that runs")
+        missing(f"no Milvus: its port {ETCD_PORT} is taken; {MILVUS} may name one that runs")
     try:
         server = MilvusProcess(program)
     except AssertionError:  # on a busy machine its parts may give each other up: once more

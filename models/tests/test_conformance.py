@@ -55,7 +55,8 @@ from service.train.config import TrainConfig
 from service.train.data import TrainingScene, collate
 from service.train.steps import _optimizer
 
-pytestmark = pytest.mark.torch
+# Whole scenes go through a ResNet-50: minutes where other work is on the machine.
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(1200)]
 
 
 @dataclass

@@ -34,7 +34,8 @@ from models.tests.published import (
 )
 from service.train.data import TrainingScene, collate
 
-pytestmark = pytest.mark.torch
+# Whole scenes go through a ResNet-50: minutes where other work is on the machine.
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(1200)]
 
 HEADS = ("nae_plus", "nae_plus_res5")
 CASES = [(head, name) for head in HEADS for name in SCENES] + [("nae_plus", "full")]
