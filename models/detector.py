@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from models.model_card import (
     CARD_NAME,
     HEAD_GRAPH,
     SCENE_GRAPH,
+    DetectionRule,
     ModelCard,
     load_card,
     verified_graph,
@@ -85,9 +87,9 @@ class OnnxDetector:
         """
         directory = model.parent if model.name == CARD_NAME else model_directory(model)
         self.card = load_card(directory)
-        self._threshold = (
-            self.card.detections.score_threshold if score_threshold is None else score_threshold
-        )
+        self._rule = self.card.detections
+        if score_threshold is not None:
+            self._rule = replace(self._rule, score_threshold=score_threshold)
         threads = threads or len(os.sched_getaffinity(0))
         graphs = [verified_graph(self.card, directory, name) for name in (SCENE_GRAPH, HEAD_GRAPH)]
         self._scene, self._head = (_session(graph, threads, device) for graph in graphs)
@@ -178,21 +180,40 @@ class OnnxDetector:
 
     def _detect_one(self, image: Pixels) -> Detections:
         prepared = prepare(image, self.card.input)
-        feature_map, objectness, rpn_deltas = self.scene_maps(prepared)
-        proposals, _ = propose(objectness, rpn_deltas, prepared.size, self.card.proposals)
-        deltas, logits, embeddings = self.head_outputs(feature_map, proposals)
-        scores = detection_scores(logits)
-        boxes = decode_boxes(deltas, proposals, BOX_WEIGHTS)
-        boxes = clip_boxes(boxes, height=prepared.size[0], width=prepared.size[1])
-        sides = boxes[:, 2:] - boxes[:, :2]
-        good = np.flatnonzero(
-            (scores > self._threshold) & (sides >= MIN_DETECTION_SIDE).all(axis=1)
-        )
-        rule = self.card.detections
-        # Scores near 1 are equal in float32 where logits are not.
-        ranking = logits if logits.ndim == 1 else scores
-        kept = good[nms(boxes[good], ranking[good], rule.nms_iou, keep=rule.max_per_scene)]
-        return Detections(prepared.to_original(boxes[kept]), scores[kept], embeddings[kept])
+        feature_map, objectness, deltas = self.scene_maps(prepared)
+        proposals, _ = propose(objectness, deltas, prepared.size, self.card.proposals)
+        outputs = self.head_outputs(feature_map, proposals)
+        found = choose_people(outputs, proposals, prepared.size, self._rule)
+        return Detections(prepared.to_original(found.boxes), found.scores, found.embeddings)
+
+
+def choose_people(
+    outputs: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
+    proposals: Boxes,
+    size: tuple[int, int],
+    rule: DetectionRule,
+) -> Detections:
+    """Which proposals [R, 4] are people, best score first.
+
+    Args:
+        outputs: of the head for these proposals.
+        size: height and width of the resized picture without its padding.
+
+    Returns:
+        Boxes in pixels of the resized picture.
+    """
+    deltas, logits, embeddings = outputs
+    scores = detection_scores(logits)
+    boxes = decode_boxes(deltas, proposals, BOX_WEIGHTS)
+    boxes = clip_boxes(boxes, height=size[0], width=size[1])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    good = np.flatnonzero(
+        (scores > rule.score_threshold) & (sides >= MIN_DETECTION_SIDE).all(axis=1)
+    )
+    # Scores near 1 are equal in float32 where logits are not.
+    ranking = logits if logits.ndim == 1 else scores
+    kept = good[nms(boxes[good], ranking[good], rule.nms_iou, keep=rule.max_per_scene)]
+    return Detections(boxes[kept], scores[kept], embeddings[kept])
 
 
 def detection_scores(logits: NDArray[np.float32]) -> NDArray[np.float32]:

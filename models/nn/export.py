@@ -5,29 +5,20 @@ import pickle
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.boxes import box_iou
-from models.detections import Detections
-from models.detector import OnnxDetector
 from models.errors import ModelFileError, PersonSearchError
 from models.image import read_image
-from models.model_card import HEAD_GRAPH, SCENE_GRAPH, DetectionRule, ModelCard, save_card
+from models.model_card import HEAD_GRAPH, SCENE_GRAPH, ModelCard, save_card
 from models.nn.network import PersonSearchNet, build_network
+from models.nn.parity import check_parity
 
 OPSET = 18
-PARITY_IOU = 0.99
-PARITY_TOSSED = 0.1
-NEAR = 0.01
-PARITY_COSINE = 0.9999
 
 
 class SceneGraph(nn.Module):
@@ -88,70 +79,6 @@ def export(network: PersonSearchNet, directory: Path, card: ModelCard | None = N
     )  # fmt: skip
     save_card(card, directory)
     return directory
-
-
-def check_parity(
-    network: PersonSearchNet, model: Path, images: Sequence[NDArray[np.uint8]]
-) -> dict[str, float]:
-    """Compare torch with ONNX Runtime on scenes; also on one with nobody in it.
-
-    Rounding decides which of two boxes of equal score is kept, and whether a box at the threshold
-    is: boxes that only one of the two keeps are allowed there, if they are few.
-
-    Returns:
-        scenes, detections, how many of them only one keeps, the least IoU and the least cosine of
-        matching detections.
-
-    Raises:
-        ModelFileError: the two find different people, boxes or embeddings.
-    """
-    detector = OnnxDetector(model)
-    empty = np.full((240, 320, 3), 127, np.uint8)
-    found, tossed, least_iou, least_cosine = 0, 0, 1.0, 1.0
-    for number, image in enumerate([*images, empty]):
-        expected, got = network.detect(image), detector.detect([image])[0]
-        iou = box_iou(expected.boxes, got.boxes)
-        ours, theirs = np.nonzero(iou >= PARITY_IOU)
-        alone = (
-            expected.select(np.setdiff1d(np.arange(len(expected)), ours)),
-            got.select(np.setdiff1d(np.arange(len(got)), theirs)),
-        )
-        for one, other in (alone, alone[::-1]):
-            if not _may_differ(one, other, network.roi_heads.rule).all():
-                raise ModelFileError(
-                    f"parity: torch finds {len(expected)} people in scene {number}, "
-                    f"ONNX {len(got)}; {len(alone[0])} and {len(alone[1])} of them alone"
-                )
-        found += max(len(expected), len(got))
-        tossed += max(len(one) for one in alone)
-        if len(ours):
-            cosine = (expected.embeddings[ours] * got.embeddings[theirs]).sum(axis=1)
-            least_iou = min(least_iou, float(iou[ours, theirs].min()))
-            least_cosine = min(least_cosine, float(cosine.min()))
-    if tossed > 1 + PARITY_TOSSED * found or least_cosine < PARITY_COSINE:
-        raise ModelFileError(
-            f"parity: {tossed} of {found} detections only in torch or ONNX "
-            f"(at most 1 + {PARITY_TOSSED:.0%}), "
-            f"least cosine {least_cosine:.6f} (needs {PARITY_COSINE})"
-        )
-    return {
-        "scenes": len(images) + 1,
-        "detections": found,
-        "tossed_up": tossed,
-        "least_iou": least_iou,
-        "least_cosine": least_cosine,
-    }
-
-
-def _may_differ(alone: Detections, others: Detections, rule: DetectionRule) -> NDArray[np.bool_]:
-    """Which detections [N] rounding may have left out of the other result.
-
-    Those at the threshold, and those that suppress, or are suppressed by, a box that only the
-    other one keeps.
-    """
-    rivals = box_iou(alone.boxes, others.boxes) >= rule.nms_iou - NEAR
-    at_threshold: NDArray[np.bool_] = alone.scores < rule.score_threshold + NEAR
-    return at_threshold | rivals.any(axis=1)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from models.datasets.drawing import random_look
 from models.datasets.synthetic import draw_scene, make_camera
 from models.errors import ModelFileError, PersonSearchError
 from models.model_card import file_sha256
-from models.nn.export import check_parity, export, read_checkpoint
+from models.nn.export import export, read_checkpoint
 from models.nn.network import PersonSearchNet, build_network
+from models.nn.parity import check_parity
 
 # Beginnings of their names and of ours; the longest that fits counts, None is not used by us.
 NAMES: dict[str, str | None] = {

@@ -21,6 +21,7 @@ if importlib.util.find_spec("torch") is None:
         "test_network.py",
         "test_oim.py",
         "test_onnx_parity.py",
+        "test_parity.py",
         "test_proposals.py",
         "test_reference.py",
         "test_roi_align.py",

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.detections import Detections
 from models.detector import OnnxDetector
 from models.errors import ModelFileError
 from models.image import encode_jpeg
-from models.model_card import DetectionRule, load_card
-from models.nn.export import _may_differ, check_parity, export, main
+from models.model_card import load_card
+from models.nn.export import export, main
 
 pytestmark = pytest.mark.torch
 
@@ -88,56 +87,6 @@ def test_onnx_embeds_boxes_as_torch_does(tiny_network, tiny_model, picture):
     ours = OnnxDetector(tiny_model).embed(picture(3), boxes)
 
     np.testing.assert_allclose(ours, tiny_network.embed(picture(3), boxes), atol=1e-4)
-
-
-def test_a_model_file_passes_its_parity_check_and_another_networks_does_not(
-    tiny_network, tiny_model, picture
-):
-    images = [picture(seed) for seed in range(2)]
-    rule = tiny_network.roi_heads.rule
-
-    parity = check_parity(tiny_network, tiny_model, images)
-
-    assert parity["scenes"] == 3
-    assert parity["detections"] > 3
-    assert parity["least_iou"] > 0.99
-    tiny_network.roi_heads.rule = dataclasses.replace(rule, score_threshold=0.9999)
-    try:
-        with pytest.raises(
-            ModelFileError, match=r"parity: \d+ of \d+ detections only in torch or ONNX"
-        ):
-            check_parity(tiny_network, tiny_model, images)
-    finally:
-        tiny_network.roi_heads.rule = rule
-
-
-def test_a_network_that_embeds_or_places_people_otherwise_fails_the_parity_check(
-    make_tiny_network, tiny_model, picture
-):
-    moved, turned = make_tiny_network("nae"), make_tiny_network("nae")
-    with torch.no_grad():
-        moved.roi_heads.box_regressor[1].bias.add_(2.0)
-        turned.roi_heads.embedding_head.projectors["feat_res4"][1].weight[0].mul_(-1)
-
-    with pytest.raises(ModelFileError, match="parity: "):
-        check_parity(moved, tiny_model, [picture(0)])
-    with pytest.raises(ModelFileError, match=r"parity: .*least cosine 0"):
-        check_parity(turned, tiny_model, [picture(0)])
-
-
-def test_boxes_that_rounding_chooses_between_may_differ_and_others_not():
-    rule = DetectionRule(score_threshold=0.5, nms_iou=0.4)
-    embeddings = np.eye(3, 4, dtype=np.float32)
-    ours = Detections(
-        np.array([[0, 0, 10, 20], [50, 0, 60, 20], [100, 0, 110, 20]], np.float32),
-        np.array([0.9, 0.501, 0.9], np.float32),
-        embeddings,
-    )
-    rival = Detections(
-        np.array([[3, 0, 13, 20]], np.float32), np.array([0.9], np.float32), embeddings[:1]
-    )
-
-    assert _may_differ(ours, rival, rule).tolist() == [True, True, False]
 
 
 def test_an_exported_card_says_what_the_network_is(tiny_network, tiny_model):

@@ -14,9 +14,10 @@ from models.datasets.scene import SceneDataset
 from models.detector import OnnxDetector
 from models.evaluate import evaluate
 from models.model_card import save_card
-from models.nn.export import check_parity, export
+from models.nn.export import export
 from models.nn.nae_head import NaeHead
 from models.nn.network import PersonSearchNet
+from models.nn.parity import check_parity
 from service.train.config import TrainConfig
 from service.train.data import TrainingData, describe
 from service.train.evaluation import of_interest
