@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import cache
 from typing import Any
 
 import anyio.to_thread
@@ -55,6 +56,7 @@ TOPICS = (
     page,
     system,
 )
+TITLE = "Person search"
 DESCRIPTION = """\
 Find a person among whole scene images. Boxes are pixels of the upright image (after EXIF), origin
 top left, x2 and y2 exclusive. `score` = `detection_score` × `similarity` ranks the hits; it is no
@@ -88,11 +90,11 @@ def create_app(
             detectors = [] if detector is None else [detector, *other_detectors]
             parts = open_parts(settings, detectors, metrics, kinds)
             app.state.parts = await anyio.to_thread.run_sync(stack.enter_context, parts)
-            app.openapi()  # made once, here, and not by the first request
+            openapi_document()  # made here, and not by the first request
             yield
 
     app = FastAPI(
-        title="Person search",
+        title=TITLE,
         version=system.service_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
@@ -112,7 +114,7 @@ def create_app(
     app.add_exception_handler(PersonSearchError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = openapi_document  # type: ignore[method-assign]
     return app
 
 
@@ -158,12 +160,17 @@ def _methods(app: FastAPI, path: str) -> list[str]:
     return sorted(found)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the bodies that routes read themselves, and problems as errors."""
-    if app.openapi_schema is not None:
-        return app.openapi_schema
+@cache
+def openapi_document() -> dict[str, Any]:
+    """FastAPI's document, with the bodies that routes read themselves, and problems as errors.
+
+    Made once in a process, for no setting changes a route.
+    """
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+        title=TITLE,
+        version=system.service_version(),
+        description=DESCRIPTION,
+        routes=[route for topic in TOPICS for route in topic.router.routes],
     )
     _, own = models_json_schema(
         [
@@ -197,5 +204,4 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = failed
-    app.openapi_schema = document
     return document

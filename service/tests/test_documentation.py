@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from indexer.__main__ import COMMANDS
 from service.app import create_app
@@ -30,6 +31,22 @@ def test_every_setting_is_explained(explained, name):
 @pytest.mark.parametrize("path", sorted(create_app(Settings()).openapi()["paths"]))
 def test_every_route_is_explained(explained, path):
     assert path in explained
+
+
+def test_the_openapi_document_names_every_route_of_the_app():
+    app = create_app(Settings())
+
+    told, served = (
+        {
+            (path, method, operation["operationId"])
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+        }
+        for document in (app.openapi(), FastAPI.openapi(app))
+    )
+
+    assert len(told) > 40
+    assert told == served
 
 
 @pytest.mark.parametrize(
