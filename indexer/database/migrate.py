@@ -1,12 +1,19 @@
-"""Bring a database to the newest format, by the scripts in migrations/."""
+"""Bring a database to the newest format; an older one by the scripts in migrations/."""
 
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
 from indexer.database.seam import Database
-from indexer.database.tables import FORMAT
+from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryMismatchError
+
+_FORMATS = Table(  # Alembic's own
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def migrate(database: Database) -> None:
@@ -23,7 +30,9 @@ def migrate(database: Database) -> None:
                 f"{database.name} has format {found}, and this version reads up to {FORMAT}: "
                 "open it with a newer one"
             )
-        if found < FORMAT:
+        if not found:
+            make_tables(connection)
+        elif found < FORMAT:
             run_migrations(connection)
 
 
@@ -34,6 +43,13 @@ def _format_of(connection: Connection, name: str) -> int:
     if not str(number).isdecimal():
         raise GalleryMismatchError(f"{name} is the database of something else")
     return int(number)
+
+
+def make_tables(connection: Connection) -> None:
+    """Make all tables as they are today, and note their format as Alembic would."""
+    metadata.create_all(connection, checkfirst=False)
+    _FORMATS.create(connection, checkfirst=False)
+    connection.execute(_FORMATS.insert().values(version_num=f"{FORMAT:04}"))
 
 
 def run_migrations(connection: Connection) -> None:

@@ -1,3 +1,4 @@
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
@@ -50,11 +51,70 @@ def add(store, name, found=None, **metadata_of_scene):
         return id, number, added[active].rows
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(store):
+def migrated_to(revision):
+    """Makes the tables of a new database by the migrations up to one, instead of at once."""
+
+    def make(connection):
+        config = Config(attributes={"connection": connection})
+        folder = Path(indexer.__file__).parent / "database" / "migrations"
+        config.set_main_option("script_location", str(folder))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, revision)
+
+    return make
+
+
+@pytest.fixture
+def older(database, tmp_path, monkeypatch):
+    """A store that the migrations made, from the first to the newest."""
+    where = database_of(tmp_path / "older") or tmp_path / "older.sqlite3"
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate_module, "make_tables", migrated_to("head"))
+        opened = Store(where)
+    yield opened
+    opened.close()
+
+
+SCHEMA = {
+    "sqlite": ["SELECT type, name, sql FROM sqlite_master"],
+    "postgresql": [
+        "SELECT table_name, column_name, data_type, is_nullable, column_default"
+        " FROM information_schema.columns WHERE table_schema = 'public'",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint",
+        "SELECT sequencename, data_type FROM pg_sequences",
+    ],
+}
+
+
+def schema_of(store):
+    """All that a database says of its tables, without line breaks and quotes."""
     with store._reader.connect() as connection:
+        rows = [
+            row
+            for query in SCHEMA[connection.dialect.name]
+            for row in connection.exec_driver_sql(query)
+        ]
+    return sorted(re.sub(r'[\s"]', "", " | ".join(map(str, row))) for row in rows)
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(older):
+    with older._reader.connect() as connection:
         context = MigrationContext.configure(connection)
 
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_new_database_has_the_tables_that_the_migrations_make(store, older):
+    made, migrated = schema_of(store), schema_of(older)
+
+    assert len(made) > 30
+    assert made == migrated
+    with store._reader.connect() as new, older._reader.connect() as old:
+        assert [
+            connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            for connection in (new, old)
+        ] == [f"{FORMAT:04}"] * 2
 
 
 def test_the_format_is_the_number_of_the_newest_migration():
@@ -231,38 +291,40 @@ def test_ids_grow_and_never_repeat_also_when_the_clock_goes_back(monkeypatch):
     assert {len(id) for id in ids} == {30}
 
 
-def test_a_migration_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
-    tmp_path, monkeypatch
+@pytest.mark.parametrize("step", ["make_tables", "run_migrations"])
+def test_a_format_that_is_cut_short_leaves_what_was_and_is_done_the_next_time(
+    tmp_path, monkeypatch, step
 ):
-    migrate = migrate_module.run_migrations
+    path = tmp_path / "gallery.sqlite3"
+    if step == "run_migrations":
+        with monkeypatch.context() as patched:
+            patched.setattr(migrate_module, "make_tables", migrated_to("0001"))
+            Store(path).close()
+    done = getattr(migrate_module, step)
 
     def die(connection):
-        migrate(connection)
+        done(connection)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(migrate_module, "run_migrations", die)
-        Store(tmp_path / "gallery.sqlite3")
-    with sqlite3.connect(tmp_path / "gallery.sqlite3") as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    connection.close()
+    def tables():
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
 
-    store = Store(tmp_path / "gallery.sqlite3")
+    before = tables()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(migrate_module, step, die)
+        Store(path)
+    assert tables() == before
+
+    store = Store(path)
     with store.read() as snapshot:
         assert snapshot.count(SceneFilter()) == 0
     store.close()
 
 
 def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
-    def only_the_first(connection):
-        config = Config(attributes={"connection": connection})
-        folder = Path(indexer.__file__).parent / "database" / "migrations"
-        config.set_main_option("script_location", str(folder))
-        config.set_main_option("path_separator", "os")
-        command.upgrade(config, "0001")
-
     with monkeypatch.context() as patched:
-        patched.setattr(migrate_module, "run_migrations", only_the_first)
+        patched.setattr(migrate_module, "make_tables", migrated_to("0001"))
         Store(tmp_path / "gallery.sqlite3").close()
     with closing(sqlite3.connect(tmp_path / "gallery.sqlite3")) as old, old:
         old.executescript("""
