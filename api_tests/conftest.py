@@ -10,7 +10,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from indexer.tests.scenery import settings_of_tests
-from indexer.tests.servers import missing
+from models.tests.machine import missing
 from service.app import create_app
 from service.demo.browser import NoBrowserError, chromium, find_chromium
 from service.demo.local import Client

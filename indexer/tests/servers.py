@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from models.tests.machine import missing
+
 try:
     import psycopg
 except ImportError:  # then what needs it is skipped
@@ -29,13 +31,6 @@ SERVER = "PERSON_SEARCH_TESTS_POSTGRES"  # the URL of the server that galleries 
 ETCD_PORT = 2380  # of the etcd within Milvus, which cannot be given another
 MILVUS_OPTIONS = ("common.session.ttl=5", "proxy.timeTickInterval=50", "proxy.ip=127.0.0.1")
 INITDB = ("-A", "trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
-
-
-def missing(what):
-    """Skip the test, since something of the system is not there; where CI is set, it has to be."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}; CI is set, so it has to be there")
-    pytest.skip(what)
 
 
 def free_port():
@@ -66,7 +61,7 @@ def postgres_programs():
 def postgres():
     """A PostgreSQL of its own, empty, never run as root; yields a PostgresServer.
 
-    Where there is none the test is skipped, or fails: see `missing`.
+    Where there is none the test is skipped, or fails: see models/tests/machine.py.
     """
     if psycopg is None:
         missing("psycopg is not installed: pip install 'nae-search[scale]'")

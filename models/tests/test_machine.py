@@ -1,6 +1,6 @@
 import pytest
 
-from indexer.tests.servers import missing
+from models.tests.machine import missing
 
 
 def test_what_is_missing_skips_a_test_and_fails_it_where_ci_is_set(monkeypatch):

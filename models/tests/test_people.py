@@ -21,6 +21,7 @@ from models.datasets.people.pose import bones_of, sitting, standing, walking
 from models.datasets.people.render import Renderer, View
 from models.datasets.sprites import read_sprites
 from models.errors import DatasetError
+from models.tests.machine import missing
 from models.tests.people_assets import make_assets
 
 SLIM = Figure(female=0.0, old=0.0, origins=(0.0, 0.0, 1.0), tall=0.0, girth=0.0)
@@ -52,7 +53,7 @@ def renderer():
     try:
         return Renderer((120, 160))
     except DatasetError as error:
-        pytest.skip(f"people cannot be drawn here: {error}")
+        missing(f"people cannot be drawn here: {error}")
 
 
 def plain(cloth, colour):
