@@ -102,3 +102,24 @@ def test_every_test_that_a_promise_names_is_there():
 
     assert len(named) > 20
     assert named <= there
+
+
+def modules():
+    """Folder and name of each module that is not a test."""
+    for layer in ("models", "indexer", "service"):
+        for file in sorted((ROOT / layer).rglob("*.py")):
+            place = file.relative_to(ROOT)
+            if not {"tests", "migrations"} & set(place.parts) and file.stem != "__init__":
+                yield place.parent.as_posix(), file.stem
+
+
+def test_the_map_of_the_house_has_a_line_for_each_file_and_no_other():
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## What is where")[1]
+    mapped, folder = [], ""
+    for line in told.splitlines():
+        if heading := re.match(r"\*\*`(.+)/`\*\*: ", line):
+            folder = heading[1]
+        elif entry := re.match(r"    (\w+)  ", line):
+            mapped.append((folder, entry[1]))
+
+    assert sorted(mapped) == sorted(modules())
