@@ -6,6 +6,7 @@ PersonSearchError
 │   ├── ImageTooLargeError
 │   ├── TooManyPixelsError
 │   ├── ImageTooSmallError
+│   ├── TooComplexImageError
 │   ├── CorruptImageError
 │   └── TruncatedImageError
 ├── BoxError
@@ -57,9 +58,15 @@ class TooManyPixelsError(ImageError):
 
 
 class ImageTooSmallError(ImageError):
-    """The picture's shorter side has too few pixels."""
+    """The picture's shorter side has too few pixels, by itself or beside the longer one."""
 
     code = "image_too_small"
+
+
+class TooComplexImageError(ImageError):
+    """Decoding the picture would take more work than a picture of its size is worth."""
+
+    code = "image_too_complex"
 
 
 class CorruptImageError(ImageError):

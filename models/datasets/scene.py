@@ -7,10 +7,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.errors import DatasetError, ImageError
-from models.image import EXIF_ORIENTATION, FORMATS, read_image
+from models.image import read_image, read_size
 
 UNLABELED = -1
 """The person id of somebody nobody named: a person for detection, a wrong answer in search."""
@@ -221,21 +220,15 @@ def require_pictures(source: Path, pictures: Sequence[Path]) -> None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright picture, in pixels; only the file's head is read.
+    """Width and height of the upright picture, in pixels; they are not decoded.
 
     Raises:
         DatasetError: The file is not a picture of a format that is read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            try:
-                lies = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            except Exception:  # as in read_image: broken EXIF does not make a picture unusable
-                lies = False
-    except Exception as error:  # Pillow's readers raise many types, some undocumented
+        return read_size(path)
+    except (ImageError, OSError) as error:
         raise DatasetError(f"{path}: not readable as a picture: {error}") from error
-    return (height, width) if lies else (width, height)
 
 
 def _has_area(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:

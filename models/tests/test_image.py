@@ -179,9 +179,9 @@ def test_damaged_files_are_read_or_refused_but_nothing_else_happens(upright, kin
     [
         (b"%PDF-1.7 and so on", "a PDF"),
         (b"GIF89a" + bytes(60), "a GIF"),
-        (b"II*\0" + bytes(60), "a TIFF"),
+        (b"8BPS" + bytes(60), "a PSD"),
+        (b"\0\0\0\x18ftypisom" + bytes(60), "a film"),
         (b"PK\x03\x04" + bytes(60), "a ZIP archive"),
-        (b"\0\0\0\x18ftypheic" + bytes(60), "a HEIC"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
         (b"hello", "something else"),
     ],
@@ -190,7 +190,7 @@ def test_what_is_no_picture_is_refused_by_name(data, told):
     with pytest.raises(UnsupportedImageError, match=told) as caught:
         read_image(data)
 
-    assert "JPEG, PNG, WEBP, AVIF" in str(caught.value)
+    assert "JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF" in str(caught.value)
 
 
 def test_nothing_is_a_corrupt_picture():

@@ -159,7 +159,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         415, "Media type is not supported", "Send the media type that the message names."
     ),
     "unsupported_image_format": ProblemKind(
-        415, "Image format is not supported", "Send JPEG, PNG, WebP or AVIF."
+        415, "Image format is not supported", "Send JPEG, PNG, WebP, AVIF, HEIC, BMP or TIFF."
     ),
     "validation_failed": ProblemKind(
         422, "Request is not valid", "Each entry of errors names a place and what is wrong."
@@ -168,7 +168,14 @@ PROBLEMS: dict[str, ProblemKind] = {
     "image_truncated": ProblemKind(
         422, "Image ends too early", "The file was cut off; copy it again."
     ),
-    "image_too_small": ProblemKind(422, "Image is too small", "Send a larger picture."),
+    "image_too_small": ProblemKind(
+        422, "Image is too small", "Send a larger picture, or a wider part of this one."
+    ),
+    "image_too_complex": ProblemKind(
+        422,
+        "Image takes too much work to decode",
+        "Open it and save it anew as a plain JPEG or PNG, without text, frames or extra scans.",
+    ),
     "box_outside_image": ProblemKind(
         422,
         "Box does not fit the image",

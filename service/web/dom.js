@@ -86,7 +86,7 @@ const ADVICE = {
   unreachable: "Check that the service runs; the page goes on by itself when it does.",
   insufficient_storage: "Free some space on the disk. Searching and deleting go on meanwhile.",
   image_corrupt: "Check that the file opens in a picture viewer.",
-  unsupported_image_format: "Save it as JPEG, PNG, WebP or AVIF.",
+  unsupported_image_format: "Save it as JPEG, PNG, WebP, AVIF, HEIC, BMP or TIFF.",
 };
 
 /** What went wrong, in the service's words, and what to do. */

@@ -6,7 +6,7 @@ import { button, el, field, number, plural, progress, put, say, words } from "./
 const AT_ONCE = 2;
 const MOST_ROWS = 200;
 const MOST_TRIES = 5;
-const TYPES = /\.(jpe?g|png|webp|avif)$/i;
+const TYPES = /\.(jpe?g?|jfif|png|webp|avif|hei[cf]|hif|bmp|tiff?)$/i;
 
 /** `onadded` after each scene, `ondone` when all files are dealt with. */
 export function uploader({ onadded, ondone, signal }) {
@@ -20,7 +20,7 @@ export function uploader({ onadded, ondone, signal }) {
   const node = el("div", {},
     el("div", { class: "drop" },
       el("p", { class: "lead" }, "Drop scenes or a folder here"),
-      el("p", { class: "hint" }, "Whole pictures, as JPEG, PNG, WebP or AVIF."),
+      el("p", { class: "hint" }, "Whole pictures, as JPEG, PNG, WebP, AVIF, HEIC, BMP or TIFF."),
       el("div", { class: "row centre" },
         button("Choose pictures", () => files.click(), { class: "main" }), files,
         button("Choose a folder", () => folder.click()), folder)),
