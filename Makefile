@@ -19,12 +19,12 @@ help:
 .venv/serve: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,heif]'
 	@touch $@
 
 # The same, torch and the tools.
 .venv/develop: .venv/serve
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,ray,scale,train]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,heif,ray,scale,train]' --group dev
 	@touch $@
 
 demo: .venv/serve
@@ -56,10 +56,10 @@ LOCK = $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-
 LOCKS = docker/requirements
 lock: .venv/develop
 	echo hatchling | $(LOCK) - -o $(LOCKS)/build.txt
-	$(LOCK) pyproject.toml --extra cpu -o $(LOCKS)/cpu.txt
-	$(LOCK) pyproject.toml --extra gpu -o $(LOCKS)/gpu.txt
-	$(LOCK) pyproject.toml --extra cpu --extra ray --extra scale -o $(LOCKS)/scale.txt
-	$(LOCK) pyproject.toml --extra cpu --extra train -o $(LOCKS)/train.txt
+	$(LOCK) pyproject.toml --extra cpu --extra heif -o $(LOCKS)/cpu.txt
+	$(LOCK) pyproject.toml --extra gpu --extra heif -o $(LOCKS)/gpu.txt
+	$(LOCK) pyproject.toml --extra cpu --extra heif --extra ray --extra scale -o $(LOCKS)/scale.txt
+	$(LOCK) pyproject.toml --extra cpu --extra heif --extra train -o $(LOCKS)/train.txt
 
 image:
 	docker/build.sh cpu

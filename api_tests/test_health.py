@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 
 import pytest
 
@@ -56,6 +57,24 @@ def test_a_full_disk_refuses_writes_but_not_searches(client, monkeypatch):
     answer = client.post("/gallery/images", files={"image": crop("red")})
     assert (answer.status_code, answer.json()["code"]) == (507, "insufficient_storage")
     assert client.post("/search", files={"image": crop("red")}).status_code == 200
+
+
+def test_a_stuck_model_is_not_ready_and_is_again_when_it_goes_on(start, detector):
+    with start(search_deadline_s=0.2) as client:
+        assert client.get("/readyz").status_code == 200
+        detector.go.clear()
+        assert client.post("/search", files={"image": crop("red")}).status_code == 504
+
+        stuck = client.get("/readyz")
+
+        assert stuck.status_code == 503
+        assert not stuck.json()["checks"]["model"]["ok"]
+        assert client.get("/livez").status_code == 200
+        detector.go.set()
+        ends = time.monotonic() + 20
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < ends
+            time.sleep(0.01)
 
 
 class _Usage:

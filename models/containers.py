@@ -267,7 +267,7 @@ def _bmp(data: bytes) -> bytes:
 
 class _Entry(NamedTuple):
     type: int
-    count: int
+    number: int
     raw: bytes  # as it stands in the directory
     value: bytes
 
@@ -315,7 +315,7 @@ def _tiff(data: bytes) -> bytes:
     kept = sorted((tag, entry) for tag, entry in entries.items() if tag in TIFF_TAGS)
     directory = struct.pack(order + counted, len(kept))
     for tag, one in kept:
-        directory += struct.pack(order + "HH" + word, tag, one.type, one.count) + one.raw
+        directory += struct.pack(order + "HH" + word, tag, one.type, one.number) + one.raw
     directory += struct.pack(order + word, 0)
     padded = data + bytes(-len(data) % 8)
     header = data[:8] if big else data[:4]
@@ -354,7 +354,7 @@ def _numbers(order: str, entry: _Entry | None) -> tuple[int, ...]:
     letter = None if entry is None else {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}.get(entry.type)
     if entry is None or letter is None:
         return ()
-    return struct.unpack(f"{order}{entry.count}{letter}", entry.value)
+    return struct.unpack(f"{order}{entry.number}{letter}", entry.value)
 
 
 def _first(order: str, entries: dict[int, _Entry], tag: int, default: int) -> int:

@@ -8,9 +8,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ DECODED_AT_ONCE = frozenset({"WEBP", "AVIF", "HEIF", "TIFF"})
 # So many such pictures are decoded at the same time, those that were given up among them.
 DECODERS = 8
 LOOK_S = 0.1  # how often to look whether decoding takes too long
+STORED_DECODE_S = 60.0  # at least, for what was decoded before
 CLOCK_PER_CORE = 4  # a machine that has other work may take so much longer than its cores do
 EXIF_ORIENTATION = 0x0112
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
@@ -76,6 +77,18 @@ class ImageLimits:
     min_side: int = 32
     max_ratio: float = 12.0
     max_decode_s: float = 5.0
+
+    def admitting(self, width: int, height: int, nbytes: int) -> Self:
+        """The same, but a picture of this size that was taken before, under others, is read."""
+        return replace(
+            self,
+            max_bytes=max(self.max_bytes, nbytes),
+            max_pixels=max(self.max_pixels, width * height),
+            max_side=max(self.max_side, width, height),
+            min_side=min(self.min_side, width, height),
+            max_ratio=math.inf,
+            max_decode_s=max(self.max_decode_s, STORED_DECODE_S),
+        )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -21,12 +23,17 @@ from service.settings import Settings, SettingsError
 
 WRONG_SETTINGS = 2
 CANNOT_START = 1
+LAST_S = 4.0
 
 logger = logging.getLogger("service")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, ending as services should: exit code 0 after a signal, and at once after two."""
+    """uvicorn, ending as services should: exit code 0 after a signal, and at once after two.
+
+    Whatever runs, the process has ended LAST_S after the drain time. What was given up then is on
+    disk whole or not at all, as after a crash.
+    """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_s: float) -> None:
         super().__init__(config)
@@ -47,6 +54,10 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: finish what runs. Second: now."""
         self.force_exit = self.should_exit
+        if not self.should_exit:
+            last = threading.Timer(self._drain_s + LAST_S, _end_now)
+            last.daemon = True
+            last.start()
         self.should_exit = True
 
     async def startup(self, sockets: Any = None) -> None:
@@ -66,9 +77,20 @@ class Server(uvicorn.Server):
         """
         parts = self._application.state.parts
         parts.jobs.stop()
-        timer = asyncio.get_running_loop().call_later(self._drain_s, parts.worker.refuse)
+        loop = asyncio.get_running_loop()
+        timers = [
+            loop.call_later(self._drain_s, parts.worker.refuse),
+            loop.call_later(self._drain_s + 1, parts.worker.abandon),
+        ]
         await super().shutdown(sockets)
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
+
+
+def _end_now() -> None:
+    logger.error("something still runs after the drain time; it is given up")
+    logging.shutdown()
+    os._exit(0)
 
 
 async def serve(
@@ -87,7 +109,7 @@ async def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=int(settings.drain_s) + 4,
+        timeout_graceful_shutdown=int(settings.drain_s) + 2,
     )
     async with app.router.lifespan_context(app):
         await Server(config, app, drain_s=settings.drain_s).serve()

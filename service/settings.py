@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     image_max_pixels: int = Field(50_000_000, ge=1024, description="Most pixels of an image.")
     image_max_side_px: int = Field(16_384, ge=32, description="Longest side of an image.")
     image_min_side_px: int = Field(32, ge=1, description="Shortest side of an image.")
+    image_decode_s: float = Field(
+        5, gt=0, description="Seconds of one core that decoding an image may take."
+    )
     request_max_bytes: int = Field(64 * 2**20, ge=1024, description="Largest request body.")
     request_max_files: int = Field(32, ge=1, le=1000, description="Most files in one request.")
     search_max_queries: int = Field(16, ge=1, le=256, description="Most queries in one search.")
@@ -170,6 +173,7 @@ class Settings(BaseSettings):
             max_pixels=self.image_max_pixels,
             max_side=self.image_max_side_px,
             min_side=self.image_min_side_px,
+            max_decode_s=self.image_decode_s,
         )
 
     @property

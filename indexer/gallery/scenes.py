@@ -8,6 +8,7 @@ from indexer.errors import GalleryDamagedError
 from indexer.gallery.reading import no_scene, read_scene
 from indexer.gallery.writer import Writer
 from indexer.records import EVERY_SCENE, SceneFilter, ScenePage, StoredScene
+from models.image import DecodedImage, ImageLimits, read_image
 
 
 class Scenes:
@@ -68,6 +69,17 @@ class Scenes:
         except GalleryDamagedError:
             read_scene(self._store, scene_id)  # a scene removed meanwhile is not damage
             raise
+
+    def picture(self, scene_id: str) -> DecodedImage:
+        """The original of a scene, decoded, whatever the limits were when it came.
+
+        Raises:
+            SceneNotFoundError, GalleryDamagedError: as content does.
+            ImageError: it can no longer be read.
+        """
+        content = self.content(scene_id)
+        scene = read_scene(self._store, scene_id)
+        return read_image(content, ImageLimits().admitting(scene.width, scene.height, len(content)))
 
     def patch(self, scene_id: str, values: Mapping[str, object]) -> StoredScene:
         """Replace some of external_id, camera_id, captured_at (None clears), tags, attributes.

@@ -17,10 +17,9 @@ from indexer.errors import (
 )
 from indexer.evaluation.comparison import Comparison, compare
 from indexer.gallery.gallery import Gallery
-from indexer.ingest.ingest import DEFAULT_LIMITS, DetectorOf, find_people
+from indexer.ingest.ingest import DetectorOf, find_people
 from indexer.records import GalleryModel, Generation
 from models.errors import ImageError, PersonSearchError
-from models.image import ImageLimits, read_image
 
 SCENES_AT_ONCE = 500
 Work = Callable[[], None]
@@ -42,7 +41,6 @@ def reindex(
     *,
     activate: bool = True,
     min_map_ratio: float | None = None,
-    limits: ImageLimits = DEFAULT_LIMITS,
     run: Callable[[Work], None] = lambda work: work(),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_failure: Callable[[str, PersonSearchError], None] = lambda scene_id, error: None,
@@ -81,7 +79,7 @@ def reindex(
     generation = gallery.generations.begin(model)
     try:
         while True:
-            failed = _fill(gallery, generation, detector_of, limits, run, on_progress, on_failure)
+            failed = _fill(gallery, generation, detector_of, run, on_progress, on_failure)
             if failed:
                 raise ReindexIncompleteError(
                     f"{model.name} cannot index all images, {failed} failed; the model was not "
@@ -122,7 +120,6 @@ def _fill(
     gallery: Gallery,
     generation: Generation,
     detector_of: DetectorOf,
-    limits: ImageLimits,
     run: Callable[[Work], None],
     on_progress: Callable[[Progress], None],
     on_failure: Callable[[str, PersonSearchError], None],
@@ -135,9 +132,8 @@ def _fill(
         for scene_id in lacking.values():
 
             def index(scene_id: str = scene_id) -> None:
-                content = gallery.scenes.content(scene_id)
-                image = read_image(content, limits)
-                people = find_people(image.pixels, detector_of(generation.model))
+                pixels = gallery.scenes.picture(scene_id).pixels
+                people = find_people(pixels, detector_of(generation.model))
                 gallery.generations.add_people(generation.id, scene_id, people)
 
             try:

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -269,15 +270,16 @@ class PersonSearch:
                 if not scene.detections:
                     raise _nobody(number)
                 return self._stored_person(scene.detections[0].id, view, with_company)
-            content = self._gallery.scenes.content(scene.id)
             scene_ids: tuple[str, ...] = (scene.id,)
+            read = partial(self._gallery.scenes.picture, scene.id)
         else:
             assert query.read is not None
             content = query.read()
             same = self._gallery.scenes.find(hashlib.sha256(content).hexdigest())
             scene_ids = (same.id,) if same else ()
+            read = partial(read_image, content, self._limits)
         started = time.perf_counter()
-        image = read_image(content, self._limits)
+        image = read()
         decoded = time.perf_counter()
         detector = self._detector_of(view.generation.model)
         timings["decode"] += (decoded - started) * 1e3

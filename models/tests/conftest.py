@@ -27,6 +27,8 @@ if importlib.util.find_spec("torch") is None:
         "test_roi_align.py",
         "test_sampling.py",
     ]
+if importlib.util.find_spec("pi_heif") is None:
+    collect_ignore += ["test_heif.py"]
 if importlib.util.find_spec("scipy") is None:
     collect_ignore += [
         "test_mat.py",

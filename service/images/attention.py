@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
-from models.image import read_image
+from indexer.records import StoredDetection
 from service.http.auth import authorize, route_scope
 from service.http.bodies import deadline_of, refuse_unknown_parameters, while_connected
 from service.http.errors import RequestError
@@ -39,7 +39,7 @@ async def get_attention(detection_id: str, request: Request, parts: PartsOf) -> 
     shows a person. Models without an NAE+ head do not tell: 409 `no_attention`."""
     deadline_s = deadline_of(request, parts.settings.search_deadline_s)
 
-    def find() -> tuple[Attentive, tuple[float, float, float, float], bytes]:
+    def find() -> tuple[Attentive, StoredDetection]:
         view = parts.gallery.view()
         found = parts.gallery.people.get(detection_id, view=view)
         detector = parts.detectors.of(view.generation.model)
@@ -48,14 +48,14 @@ async def get_attention(detection_id: str, request: Request, parts: PartsOf) -> 
                 "no_attention",
                 f"{detector.card.name} has the head {detector.card.head}, not an NAE+ head.",
             )
-        return cast(Attentive, detector), found.box, parts.gallery.scenes.content(found.scene_id)
+        return cast(Attentive, detector), found
 
-    detector, box, content = await anyio.to_thread.run_sync(find)
+    detector, found = await anyio.to_thread.run_sync(find)
 
     def look() -> bytes:
-        pixels = read_image(content, parts.settings.image_limits).pixels
-        attention = detector.attention(pixels, np.array([box], np.float64))[0]
-        return attention_png(attention, pixels.shape[:2], box=box)
+        pixels = parts.gallery.scenes.picture(found.scene_id).pixels
+        attention = detector.attention(pixels, np.array([found.box], np.float64))[0]
+        return attention_png(attention, pixels.shape[:2], box=found.box)
 
     done = await while_connected(request, run_in_lane(parts, Lane.SEARCH, look, deadline_s))
     return Response(done.value, media_type="image/png", headers=PICTURE_HEADERS)

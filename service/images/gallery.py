@@ -29,7 +29,10 @@ from service.images.schemas import (
 )
 from service.running.dependencies import PartsOf, check_limit
 
-MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif",
+    "HEIF": "image/heic", "BMP": "image/bmp", "TIFF": "image/tiff",
+}  # fmt: skip
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 

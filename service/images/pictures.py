@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import Response
 
-from models.image import encode_jpeg, read_image
+from models.image import encode_jpeg
 from service.running.parts import Parts
 
 Pixels = NDArray[np.uint8]
@@ -65,10 +65,8 @@ def attention_png(
 
 def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]) -> Response:
     """The JPEG that is drawn of a stored scene, as a response."""
-    content = parts.gallery.scenes.content(scene_id)
     with parts.decoding:
-        image = read_image(content, parts.settings.image_limits)
-        jpeg = draw(image.pixels)
+        jpeg = draw(parts.gallery.scenes.picture(scene_id).pixels)
     return Response(jpeg, media_type="image/jpeg", headers=PICTURE_HEADERS)
 
 

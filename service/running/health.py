@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from indexer.gallery.gallery import Gallery
 from indexer.records import GalleryStats
+from models.image import given_up
 from service.running.detectors import Detectors
 from service.running.disk import Disk
 from service.running.jobs import JobRunner
 from service.running.worker import Lane, Worker
 
 INDEX_WAIT_S = 1.0
+MOST_GIVEN_UP = 2  # decoders that nobody waits for any more, each with a core and its memory
 
 
 class Health:
@@ -23,12 +25,19 @@ class Health:
         worker: Worker,
         jobs: JobRunner,
         disk: Disk,
+        *,
+        stuck_s: float,
     ) -> None:
+        """
+        Args:
+            stuck_s: longer than that no single piece of work takes, unless it is stuck.
+        """
         self._gallery = gallery
         self._detectors = detectors
         self._worker = worker
         self._jobs = jobs
         self._disk = disk
+        self._stuck_s = stuck_s
         self._started = time.monotonic()
 
     @property
@@ -41,8 +50,14 @@ class Health:
         stats = self._stats_with_index()
         answering = self._detectors.of(self._gallery.model)
         free, floor = self._disk.free()
+        busy_s = self._worker.busy_s
         return {
-            "model": {"ok": self._worker.alive, "name": answering.card.name},
+            "model": {
+                "ok": self._worker.alive and busy_s < self._stuck_s,
+                "name": answering.card.name,
+                "busy_s": round(busy_s, 1),
+            },
+            "decoding": {"ok": given_up() < MOST_GIVEN_UP, "given_up": given_up()},
             "index": {
                 "ok": stats.index_change >= stats.last_change,
                 "done": stats.index_change,

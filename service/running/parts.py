@@ -139,7 +139,9 @@ def open_parts(
                     gallery, metrics, retention=settings.retention, audit_days=settings.audit_days
                 ),
                 disk=disk,
-                health=Health(gallery, models, worker, jobs, disk),
+                health=Health(
+                    gallery, models, worker, jobs, disk, stuck_s=settings.search_deadline_s
+                ),
                 metrics=metrics,
                 idempotency=Idempotency(gallery.replies),
             )
@@ -155,7 +157,7 @@ def open_parts(
                 jobs.close()
                 parts.caretaker.close(settings.drain_s)
         finally:
-            worker.close()
+            worker.close(settings.drain_s)
 
 
 def settle_model(gallery: Gallery, models: Detectors) -> Detector:

@@ -10,7 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,6 +54,8 @@ class Worker:
         self._lanes: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
         self._changed = threading.Condition()
         self._closed = False
+        self._running: _Job | None = None
+        self._began = 0.0
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -111,6 +114,11 @@ class Worker:
         """Whether work is still done."""
         return self._thread.is_alive() and not self._closed
 
+    @property
+    def busy_s(self) -> float:
+        """How long the piece of work that runs has been running; 0 while none does."""
+        return 0.0 if self._running is None else time.monotonic() - self._began
+
     def refuse(self) -> None:
         """Take no more work and give back what waits; what runs is finished."""
         with self._changed:
@@ -123,24 +131,37 @@ class Worker:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(ShuttingDownError("The service is shutting down."))
 
-    def close(self) -> None:
-        """Refuse further work and wait for what runs."""
+    def abandon(self) -> None:
+        """Refuse further work, and wait no more for what runs: who does is told so."""
         self.refuse()
-        self._thread.join()
+        running = self._running
+        if running is not None:
+            with suppress(InvalidStateError):  # it ended meanwhile
+                running.future.set_exception(ShuttingDownError("The service is shutting down."))
+
+    def close(self, wait_s: float) -> None:
+        """Refuse further work and wait at most so long for what runs; it is then given up."""
+        self.refuse()
+        self._thread.join(wait_s)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
             if not job.future.set_running_or_notify_cancel():
                 continue
-            started = time.monotonic()
+            self._began = started = time.monotonic()
+            self._running = job
             try:
                 value = job.work()
             except Exception as error:  # goes to who waits; this thread must live on
-                job.future.set_exception(error)
+                with suppress(InvalidStateError):  # it was abandoned
+                    job.future.set_exception(error)
             else:
                 ended = time.monotonic()
                 queue_ms, run_ms = (started - job.queued_at) * 1e3, (ended - started) * 1e3
-                job.future.set_result(Done(value, queue_ms, run_ms))
+                with suppress(InvalidStateError):
+                    job.future.set_result(Done(value, queue_ms, run_ms))
+            finally:
+                self._running = None
 
     def _next(self) -> _Job | None:
         with self._changed:

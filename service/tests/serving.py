@@ -24,18 +24,18 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["service.tests.stub"])
 
 
-def _serve(arguments, environment, seconds, log):
+def _serve(arguments, environment, detector, seconds, log):
     with open(log, "ab") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
-    sys.exit(main(arguments, StubDetector(seconds), [KeenStub(seconds)]))
+    sys.exit(main(arguments, detector(seconds), [KeenStub(seconds)]))
 
 
 class Served:
     """A service with the stub detectors in a process of its own."""
 
-    def __init__(self, data, *, port=None, seconds=0.0, **settings):
+    def __init__(self, data, *, port=None, detector=StubDetector, seconds=0.0, **settings):
         self.data, self.port, self.log = data, port or free_port(), data.parent / "service.log"
         environment = {
             f"PERSON_SEARCH_{name.upper()}": "" if value is None else str(value)
@@ -44,7 +44,9 @@ class Served:
         environment |= {name: v for name, v in os.environ.items() if name.startswith("AWS_")}
         arguments = ["--port", str(self.port), "--data-dir", str(data)]
         self.process = FORKS.Process(
-            target=_serve, args=(arguments, environment, seconds, str(self.log)), daemon=True
+            target=_serve,
+            args=(arguments, environment, detector, seconds, str(self.log)),
+            daemon=True,
         )
         self.process.start()
         try:

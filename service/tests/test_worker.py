@@ -12,7 +12,7 @@ from service.running.worker import Lane, Worker
 def worker():
     worker = Worker(search_max=2, ingest_max=3)
     yield worker
-    worker.close()
+    worker.close(10)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def hold(worker):
         running.set()
         assert go.wait(10)
 
-    worker.submit(Lane.INGEST, work)
+    go.futures = [worker.submit(Lane.INGEST, work)]
     running.wait()
     yield go
     go.set()
@@ -91,7 +91,7 @@ def test_work_that_is_not_done_in_time_is_dropped(worker, hold):
     asyncio.run(hurry())
     assert worker.waiting(Lane.SEARCH) == 0
     hold.set()
-    worker.close()
+    worker.close(10)
     assert ran == []
 
 
@@ -112,7 +112,7 @@ def test_closing_finishes_what_runs_and_refuses_what_waits(worker, hold):
     waiting = worker.submit(Lane.INGEST, int)
     threading.Timer(0.05, hold.set).start()
     started = time.monotonic()
-    worker.close()
+    worker.close(10)
 
     assert time.monotonic() - started < 5
     with pytest.raises(ShuttingDownError):
@@ -120,3 +120,19 @@ def test_closing_finishes_what_runs_and_refuses_what_waits(worker, hold):
     with pytest.raises(ShuttingDownError):
         worker.submit(Lane.SEARCH, int)
     assert not worker.alive
+
+
+def test_work_that_does_not_end_is_told_and_given_up_at_the_end(worker, hold):
+    time.sleep(0.05)
+
+    assert worker.busy_s >= 0.05
+    (running,) = hold.futures
+    worker.abandon()
+    with pytest.raises(ShuttingDownError):
+        running.result(0)
+    began = time.monotonic()
+    worker.close(0.05)
+    assert time.monotonic() - began < 5
+    hold.set()
+    worker.close(10)
+    assert worker.busy_s == 0
