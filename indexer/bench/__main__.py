@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import generations
-from indexer.database.store import DATABASE, Store
+from indexer.database import generations, scenes
+from indexer.database.opening import open_store
+from indexer.database.store import DATABASE
 from indexer.gallery.gallery import Gallery
 from indexer.index.engines import ENGINES, open_index
 from indexer.index.exact import ExactIndex
@@ -144,12 +145,12 @@ def _opening(people: Detections) -> tuple[float, int, int]:
     bytes of its database."""
     dim = people.embeddings.shape[1]
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / DATABASE)
-        with store.write() as change:
+        store = open_store(Path(folder) / DATABASE)
+        with store.write() as connection:
             model = GalleryModel("bench", "bench", dim)
-            number = generations.begin(change.connection, model, "active").number
+            number = generations.begin(connection, model, "active").number
             for scene, detections in _scenes(people):
-                change.add(scene, {number: detections})
+                scenes.add(connection, scene, {number: detections})
         store.close()
         # In a process of its own, whose memory nothing else has used before.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

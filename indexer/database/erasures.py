@@ -34,13 +34,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from indexer.database import audit
+from indexer.database.statements import chunks
 from indexer.database.tables import detections, erasures, replies, scenes
 from indexer.errors import ErasureNotFoundError
 from indexer.ids import new_id
 from indexer.times import microseconds, now, time_of
 
 What = Literal["images", "detections"]
-CHUNK = 5_000
 
 _ID = re.compile(r"(?:img|det)_[0-9A-HJKMNP-TV-Z]{26}")
 
@@ -265,13 +265,13 @@ def _pending(
 ) -> Pending:
     contents = []
     there = []
-    for chunk in _chunks(scene_ids):
+    for chunk in chunks(scene_ids):
         asked = select(scenes.c.id, scenes.c.sha256, scenes.c.content_bytes)
         for row in connection.execute(asked.where(scenes.c.id.in_(chunk))):
             there.append(row.id)
             contents.append((row.sha256, row.content_bytes))
     people: list[str] = []
-    for chunk in _chunks(detection_ids):
+    for chunk in chunks(detection_ids):
         asked_people = select(detections.c.id).distinct().where(detections.c.id.in_(chunk))
         people += connection.scalars(asked_people)
     return Pending(tuple(there), tuple(people), tuple(contents))
@@ -279,7 +279,7 @@ def _pending(
 
 def _people_in(connection: Connection, scene_ids: Collection[str]) -> list[str]:
     found: list[str] = []
-    for chunk in _chunks(scene_ids):
+    for chunk in chunks(scene_ids):
         joined = select(detections.c.id).distinct().join_from(detections, scenes)
         found += connection.scalars(joined.where(scenes.c.id.in_(chunk)))
     return found
@@ -308,8 +308,3 @@ def _erasure(row: Any) -> Erasure:
         originals=receipt["originals"],
         ids_sha256=tuple(receipt["ids_sha256"]),
     )
-
-
-def _chunks(ids: Collection[str]) -> list[list[str]]:
-    listed = list(ids)
-    return [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]

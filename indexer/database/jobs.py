@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_,
 
 from indexer.cursor import read_cursor, write_cursor
 from indexer.database.replies import Reply, keep_reply
-from indexer.database.seam import insert
+from indexer.database.statements import insert
 from indexer.database.store import Store
 from indexer.database.tables import job_errors, jobs
 from indexer.errors import JobConflictError, JobNotFoundError, TooManyJobsError
@@ -129,8 +129,7 @@ class JobStore:
         Raises:
             TooManyJobsError: most_waiting jobs are queued; nothing was stored.
         """
-        with self._store.write() as change:
-            connection = change.connection
+        with self._store.write() as connection:
             waiting = _count(connection, jobs.c.state == "queued")
             if waiting >= most_waiting:
                 raise TooManyJobsError(f"{waiting} jobs are waiting already")
@@ -162,8 +161,7 @@ class JobStore:
         Raises:
             JobNotFoundError, JobConflictError: it has succeeded or failed.
         """
-        with self._store.write() as change:
-            connection = change.connection
+        with self._store.write() as connection:
             record = _get(connection, id, key)
             if record.state in ("succeeded", "failed"):
                 raise JobConflictError(f"the job has {record.state}")
@@ -184,15 +182,15 @@ class JobStore:
         Raises:
             JobNotFoundError
         """
-        with self._store.read() as snapshot:
-            return _get(snapshot.connection, id, key)
+        with self._store.read() as connection:
+            return _get(connection, id, key)
 
     def errors(self, id: str) -> list[JobError]:
         """The items that failed, in the order in which they did; at most MAX_ERRORS."""
         statement = select(job_errors.c.item, job_errors.c.problem).join(jobs)
         ordered = statement.where(jobs.c.id == id).order_by(job_errors.c.number)
-        with self._store.read() as snapshot:
-            found = snapshot.connection.execute(ordered).all()
+        with self._store.read() as connection:
+            found = connection.execute(ordered).all()
         return [JobError(row.item, json.loads(row.problem)) for row in found]
 
     def page(
@@ -222,29 +220,29 @@ class JobStore:
             statement = statement.where(jobs.c.kind.in_(kinds))
         if key is not None:
             statement = statement.where(jobs.c.key == key)
-        with self._store.read() as snapshot:
-            found = [_record(row) for row in snapshot.connection.execute(statement)]
+        with self._store.read() as connection:
+            found = [_record(row) for row in connection.execute(statement)]
         page = tuple(found[:limit])
         return JobPage(page, write_cursor(page[-1].id) if len(found) > limit else None)
 
     def unfinished(self) -> set[str]:
         """The ids of the jobs that are queued or running."""
         statement = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")))
-        with self._store.read() as snapshot:
-            return set(snapshot.connection.scalars(statement))
+        with self._store.read() as connection:
+            return set(connection.scalars(statement))
 
     def waiting(self) -> int:
         """How many jobs are queued."""
-        with self._store.read() as snapshot:
-            return _count(snapshot.connection, jobs.c.state == "queued")
+        with self._store.read() as connection:
+            return _count(connection, jobs.c.state == "queued")
 
     # Working
 
     def void_leases(self) -> int:
         """Whoever ran jobs is dead: each may be claimed at once. Returns how many there are."""
-        with self._store.write() as change:
+        with self._store.write() as connection:
             running = update(jobs).where(jobs.c.state == "running")
-            return change.connection.execute(running.values(lease_until=0)).rowcount
+            return connection.execute(running.values(lease_until=0)).rowcount
 
     def claim(
         self, lease: str, *, kinds: Collection[str] = (), but: Collection[str] = ()
@@ -261,11 +259,10 @@ class JobStore:
         if kinds:
             free = and_(free, jobs.c.kind.in_(kinds))
         oldest = select(jobs.c.id).where(free).order_by(jobs.c.number).limit(1)
-        with self._store.read() as snapshot:  # mostly there is none: do not hold others up
-            if snapshot.connection.scalar(oldest) is None:
+        with self._store.read() as connection:  # mostly there is none: do not hold others up
+            if connection.scalar(oldest) is None:
                 return None
-        with self._store.write() as change:
-            connection = change.connection
+        with self._store.write() as connection:
             id = connection.scalar(oldest)
             if id is None:
                 return None
@@ -318,8 +315,7 @@ class JobStore:
             noted["total"] = _larger(further, total)
         if result is not None:
             noted["result"] = json.dumps(dict(result))
-        with self._store.write() as change:
-            connection = change.connection
+        with self._store.write() as connection:
             written = connection.execute(update(jobs).where(_held(id, lease)).values(noted))
             if not written.rowcount:
                 return None
@@ -328,9 +324,9 @@ class JobStore:
 
     def renew(self, id: str, lease: str) -> None:
         """Keep a lease for LEASE_S seconds more, without any progress."""
-        with self._store.write() as change:
+        with self._store.write() as connection:
             kept = update(jobs).where(_held(id, lease)).values(lease_until=_lease_end(_now()))
-            change.connection.execute(kept)
+            connection.execute(kept)
 
     def finish(
         self,
@@ -356,8 +352,7 @@ class JobStore:
             values["result"] = json.dumps(dict(result))
         if problem is not None:
             values["problem"] = json.dumps(dict(problem))
-        with self._store.write() as change:
-            connection = change.connection
+        with self._store.write() as connection:
             written = connection.execute(update(jobs).where(_held(id, lease)).values(values))
             if not written.rowcount:
                 return False
@@ -366,15 +361,15 @@ class JobStore:
 
     def release(self, id: str, lease: str) -> None:
         """Give a job back, to be resumed by the next who claims it."""
-        with self._store.write() as change:
+        with self._store.write() as connection:
             given = update(jobs).where(_held(id, lease)).values(state="queued", lease=None)
-            change.connection.execute(given)
+            connection.execute(given)
 
     def tidy(self) -> None:
         """Forget jobs that ended more than KEPT_DAYS ago."""
         ended = jobs.c.finished_at < _now() - KEPT_DAYS * 86_400 * 1_000_000
-        with self._store.write() as change:
-            change.connection.execute(delete(jobs).where(ended))
+        with self._store.write() as connection:
+            connection.execute(delete(jobs).where(ended))
 
 
 def _held(id: str, lease: str) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
-from indexer.database.seam import Database
+from indexer.database.store import Store
 from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryMismatchError
 
@@ -16,18 +16,18 @@ _FORMATS = Table(  # Alembic's own
 )
 
 
-def migrate(database: Database) -> None:
+def migrate(store: Store) -> None:
     """Make the tables of a new database, or change those of an older one; all or nothing.
 
     Raises:
         GalleryMismatchError: a newer version of this code wrote it, or something else.
         GalleryDamagedError: it is damaged, as far as a quick look can tell.
     """
-    with database.migrating() as connection:
-        found = _format_of(connection, database.name)
+    with store.migrating() as connection:
+        found = _format_of(connection, store.name)
         if found > FORMAT:
             raise GalleryMismatchError(
-                f"{database.name} has format {found}, and this version reads up to {FORMAT}: "
+                f"{store.name} has format {found}, and this version reads up to {FORMAT}: "
                 "open it with a newer one"
             )
         if not found:

@@ -30,7 +30,7 @@ from indexer.errors import (
     StorageFullError,
 )
 
-K_WRITE, K_CHANGE, K_MIGRATE, K_KEEP, K_INDEX = (0x6E6165_00 + number for number in range(5))
+K_WRITE, K_CHANGE, K_MIGRATE, K_HOLD, K_INDEX = (0x6E6165_00 + number for number in range(5))
 LOCK_WAIT_S = 60
 # Of a session: see soon that the other side is gone, and wait for a lock with an end.
 _SESSION = (
@@ -44,7 +44,7 @@ CONNECT_WAIT_S = 10
 
 
 class Postgres:
-    """A Database: one PostgreSQL database, of any number of processes.
+    """A Store: one PostgreSQL database, of any number of processes.
 
     Raises:
         GalleryError: the URL cannot be read.
@@ -67,12 +67,13 @@ class Postgres:
         self.writer = _connect(parsed, "READ COMMITTED", read_only=False, at_once=8)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         with self._translated(), self.reader.begin() as connection:
+            connection.exec_driver_sql("SELECT 1").scalar()  # fixes what is seen; BEGIN does not
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
         held: Connection | None = getattr(self._held, "connection", None)
         with self._translated():
             if held is not None:
@@ -133,19 +134,19 @@ class Postgres:
             return _scalar(self._claims, asked, numbers)
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
+    def holding_originals(self) -> Iterator[None]:
         with self._translated(), self.reader.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock_shared(:key)"), {"key": K_KEEP})
+            connection.execute(text("SELECT pg_advisory_lock_shared(:key)"), {"key": K_HOLD})
             connection.commit()
             try:
                 yield
             finally:
                 connection.invalidate()  # a session that ends gives its locks back
 
-    def kept(self) -> bool:
-        with self.reading() as connection:
+    def originals_held(self) -> bool:
+        with self.read() as connection:
             free = text("SELECT pg_try_advisory_xact_lock(:key)")
-            return not connection.execute(free, {"key": K_KEEP}).scalar()
+            return not connection.execute(free, {"key": K_HOLD}).scalar()
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -192,7 +193,7 @@ class Postgres:
 
     @property
     def nbytes(self) -> int:
-        with self.reading() as connection:
+        with self.read() as connection:
             size = connection.exec_driver_sql("SELECT pg_database_size(current_database())")
             return int(size.scalar() or 0)
 

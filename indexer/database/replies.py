@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, select
 
-from indexer.database.seam import insert
+from indexer.database.statements import insert
 from indexer.database.store import Store
 from indexer.database.tables import replies
 
@@ -47,8 +47,8 @@ class ReplyStore:
             & (replies.c.key == key)
             & (replies.c.created_at > _expired())
         )
-        with self._store.read() as snapshot:
-            row = snapshot.connection.execute(select(replies).where(wanted)).first()
+        with self._store.read() as connection:
+            row = connection.execute(select(replies).where(wanted)).first()
         if row is None:
             return None
         return Reply(
@@ -78,13 +78,13 @@ class ReplyStore:
         Raises:
             StorageFullError: it was not kept.
         """
-        with self._store.write() as change:
-            keep_reply(change.connection, reply)
+        with self._store.write() as connection:
+            keep_reply(connection, reply)
 
     def tidy(self) -> None:
         """Forget what is too old."""
-        with self._store.write() as change:
-            change.connection.execute(delete(replies).where(replies.c.created_at <= _expired()))
+        with self._store.write() as connection:
+            connection.execute(delete(replies).where(replies.c.created_at <= _expired()))
 
 
 def keep_reply(connection: Connection, reply: Reply) -> None:

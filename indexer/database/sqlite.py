@@ -31,7 +31,7 @@ _READER_PRAGMAS = ("query_only = ON",)
 
 
 class SqliteFile:
-    """A Database: one file, of one process.
+    """A Store: one file, of one process.
 
     Raises:
         GalleryDamagedError: it ends within a page.
@@ -50,12 +50,14 @@ class SqliteFile:
         self.reader = _connect(path, "BEGIN", _READER_PRAGMAS, pool_size=8, max_overflow=-1)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         with _translated(self.path), self.reader.begin() as connection:
+            # What is seen is fixed by the first statement that reads, not by BEGIN.
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").scalar()
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
         with self._writing, _translated(self.path), self.writer.begin() as connection:
             yield connection
 
@@ -71,10 +73,10 @@ class SqliteFile:
     def unclaim(self, name: str) -> None:
         """No other process has one."""
 
-    def keeping(self) -> AbstractContextManager[None]:
+    def holding_originals(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def kept(self) -> bool:
+    def originals_held(self) -> bool:
         return False
 
     @contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from indexer.database.columns import WHOLE
+from indexer.database.statements import WHOLE
 
 FORMAT = 7  # the number of the newest migration, which is also its revision: 0007
 

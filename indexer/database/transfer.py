@@ -7,11 +7,28 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
+from indexer.database import generations
 from indexer.database.migrate import migrate
 from indexer.database.sqlite import SqliteFile
+from indexer.database.store import Store
 from indexer.database.tables import indexes, metadata
+from indexer.errors import GalleryNotEmptyError
 
 ROWS_AT_ONCE = 2_000
+
+
+def copy_all(source: Store, target: Store) -> None:
+    """Copy everything that a store holds, with its ids and numbers, into an empty one.
+
+    Raises:
+        GalleryNotEmptyError: target holds something already; nothing was changed.
+    """
+    with source.read() as theirs, target.write() as ours:
+        if generations.counts(ours):
+            raise GalleryNotEmptyError(f"there is a gallery in {target.name} already")
+        counters = source.counters(theirs)
+        copy_rows(theirs, ours)
+        target.set_counters(ours, counters)
 
 
 def copy_rows(source: Connection, target: Connection) -> None:
@@ -38,7 +55,7 @@ def write_file(source: Connection, counters: dict[str, int], path: Path) -> None
     database = SqliteFile(path)
     try:
         migrate(database)
-        with database.writing() as target:
+        with database.write() as target:
             copy_rows(source, target)
             database.set_counters(target, counters)
     finally:

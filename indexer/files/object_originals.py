@@ -17,7 +17,7 @@ class ObjectOriginals:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._kept_back = False
+        self._held = False
 
     def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
         """Store a file whole or not at all.
@@ -58,17 +58,17 @@ class ObjectOriginals:
         target.write_bytes(content)
 
     def remove(self, sha256: str) -> None:
-        """Delete a file, if it is there; between keep_back and let_go, sweep does so later."""
-        if not self._kept_back:
+        """Delete a file, if it is there; between hold and release, a later sweep does so."""
+        if not self._held:
             self._objects.remove([f"{ORIGINALS}/{sha256}"])
 
-    def keep_back(self) -> None:
-        """From here on, files stay where they are. The caller keeps this apart from changes."""
-        self._kept_back = True
+    def hold(self) -> None:
+        """From here on, removed files stay where they are, until release. No change may go on."""
+        self._held = True
 
-    def let_go(self, *, erase: bool = True) -> None:
+    def release(self, *, erase: bool = True) -> None:
         """Files may go again; a sweep deletes what was to go meanwhile."""
-        self._kept_back = False
+        self._held = False
 
     def is_empty(self) -> bool:
         """Whether there is nothing."""

@@ -30,7 +30,7 @@ class Originals:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         self.directory = directory
-        self._kept_back: set[str] | None = None
+        self._held: set[str] | None = None
 
     def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
         """Store a file whole or not at all.
@@ -39,8 +39,8 @@ class Originals:
             StorageFullError: there is no space; nothing was stored.
             GalleryError: it cannot be written; nothing was stored.
         """
-        if self._kept_back is not None:
-            self._kept_back.discard(sha256)
+        if self._held is not None:
+            self._held.discard(sha256)
         target = self._path(sha256)
         incoming = target.with_suffix(f".{secrets.token_hex(4)}.new")
         try:
@@ -90,20 +90,20 @@ class Originals:
         link_or_copy(self._path(sha256), target)
 
     def remove(self, sha256: str) -> None:
-        """Delete a file, if it is there; between keep_back and let_go, at the latter."""
-        if self._kept_back is not None:
-            self._kept_back.add(sha256)
+        """Delete a file, if it is there; between hold and release, at the latter."""
+        if self._held is not None:
+            self._held.add(sha256)
         else:
             self._path(sha256).unlink(missing_ok=True)
 
-    def keep_back(self) -> None:
-        """From here on, files stay where they are. The caller keeps this apart from changes."""
-        self._kept_back = set()
+    def hold(self) -> None:
+        """From here on, removed files stay where they are, until release. No change may go on."""
+        self._held = set()
 
-    def let_go(self, *, erase: bool = True) -> None:
+    def release(self, *, erase: bool = True) -> None:
         """Delete what was removed meanwhile and did not come back; or leave it to a sweep."""
-        kept, self._kept_back = self._kept_back or set(), None
-        for sha256 in kept if erase else ():
+        held, self._held = self._held or set(), None
+        for sha256 in held if erase else ():
             self.remove(sha256)
 
     def stored(self) -> set[str]:

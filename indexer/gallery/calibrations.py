@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from indexer.database import calibrations
 from indexer.database.crowd import labelled
-from indexer.errors import CalibrationNotFoundError
 from indexer.gallery.writer import Writer
 from indexer.index.live import View
 from indexer.records import StoredCalibration
@@ -34,8 +34,8 @@ class Calibrations:
             StorageFullError: nothing was changed.
         """
         generation = self._writer.index.refresh().generation
-        with self._store.read() as snapshot:
-            crowd = labelled(snapshot, generation)
+        with self._store.read() as connection:
+            crowd = labelled(connection, generation)
         nobody = Detections.empty(generation.model.embedding_dim)
         places = np.repeat(np.arange(len(crowd.scenes)), [len(own) for own in crowd.ids])
         made = calibrate(
@@ -45,17 +45,21 @@ class Calibrations:
             places,
             targets=targets,
         )
-        with self._writer.changing(), self._store.write() as change:
-            id = change.add_calibration(
-                generation.model.fingerprint, crowd.labels_sha256, made, MOST_CALIBRATIONS
+        with self._writer.changing(), self._store.write() as connection:
+            id = calibrations.add(
+                connection,
+                generation.model.fingerprint,
+                crowd.labels_sha256,
+                made,
+                MOST_CALIBRATIONS,
             )
         return self.get(id)
 
     def all(self) -> list[StoredCalibration]:
         """Those made with the active model, newest first: the first is the one in use."""
         fingerprint = self._writer.index.generation.model.fingerprint
-        with self._store.read() as snapshot:
-            return snapshot.calibrations(fingerprint, MOST_CALIBRATIONS)
+        with self._store.read() as connection:
+            return calibrations.of_model(connection, fingerprint, MOST_CALIBRATIONS)
 
     def get(self, id: str) -> StoredCalibration:
         """The one with this id, of any model.
@@ -63,20 +67,17 @@ class Calibrations:
         Raises:
             CalibrationNotFoundError: there is none.
         """
-        with self._store.read() as snapshot:
-            found = snapshot.calibration(id)
-        if found is None:
-            raise CalibrationNotFoundError(f"there is no calibration {id}")
-        return found
+        with self._store.read() as connection:
+            return calibrations.get(connection, id)
 
     def in_use(self, *, view: View | None = None) -> StoredCalibration | None:
         """The newest one made with the view's model (by default the active one), if any."""
         generation = self._writer.index.refresh().generation if view is None else view.generation
-        with self._store.read() as snapshot:
-            newest = snapshot.newest_calibration(generation.model.fingerprint)
+        with self._store.read() as connection:
+            newest = calibrations.newest_id(connection, generation.model.fingerprint)
             if newest is None:
                 return None
             known = self._used  # reading one takes longer than a search
             if known is None or known.id != newest:
-                known = self._used = snapshot.calibration(newest)
+                known = self._used = calibrations.get(connection, newest)
             return known

@@ -5,14 +5,20 @@ What is to go is written down first (indexer/database/erasures.py); each step he
 
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import erasures
+from indexer.database import change_log, erasures, people, scenes
 from indexer.database.audit import acting_as
 from indexer.database.erasures import Erasure, Pending
-from indexer.errors import ErasureChangedError, StorageFullError
+from indexer.errors import (
+    DetectionNotFoundError,
+    ErasureChangedError,
+    SceneNotFoundError,
+    StorageFullError,
+)
 from indexer.files.originals import ORIGINALS
 from indexer.gallery.writer import Writer
 
@@ -34,13 +40,13 @@ class Erasures:
         Raises:
             ErasureNotFoundError: there is none.
         """
-        with self._store.read() as snapshot:
-            return erasures.get(snapshot.connection, id)
+        with self._store.read() as connection:
+            return erasures.get(connection, id)
 
     def page(self, *, limit: int, before: str | None = None) -> list[Erasure]:
         """At most limit receipts, newest first, of those with ids below before."""
-        with self._store.read() as snapshot:
-            return erasures.page(snapshot.connection, limit, before)
+        with self._store.read() as connection:
+            return erasures.page(connection, limit, before)
 
     def begin(
         self,
@@ -65,10 +71,8 @@ class Erasures:
             raise ValueError("expected scenes, or detections")
 
         def accept() -> Erasure:
-            with self._store.write() as change:
-                return erasures.accept(
-                    change.connection, scene_ids=scene_ids, detection_ids=detection_ids
-                )
+            with self._store.write() as connection:
+                return erasures.accept(connection, scene_ids=scene_ids, detection_ids=detection_ids)
 
         with self._writer.changing():
             if not agreed():
@@ -97,8 +101,8 @@ class Erasures:
 
     def finish_all(self) -> None:
         """Go on with what a death left undone; what has no space waits for the next call."""
-        with self._store.read() as snapshot:
-            unfinished = erasures.unfinished(snapshot.connection)
+        with self._store.read() as connection:
+            unfinished = erasures.unfinished(connection)
         for id in unfinished:
             try:
                 self.finish(id)
@@ -107,9 +111,9 @@ class Erasures:
 
     def _finish(self, id: str, on_progress: Callable[[int, int], None]) -> None:
         writer = self._writer
-        with self._store.read() as snapshot:
-            erasure = erasures.get(snapshot.connection, id)
-            pending = erasures.pending(snapshot.connection, id)
+        with self._store.read() as connection:
+            erasure = erasures.get(connection, id)
+            pending = erasures.pending(connection, id)
         if pending is None:
             return
         ids = [*pending.scenes, *pending.detections]
@@ -121,9 +125,9 @@ class Erasures:
             with writer.changing():
                 self._forget(pending)
                 writer.on_step("compacted")
-                with self._store.write() as change:
-                    if erasures.pending(change.connection, id) is not None:
-                        erasures.complete(change.connection, id)
+                with self._store.write() as connection:
+                    if erasures.pending(connection, id) is not None:
+                        erasures.complete(connection, id)
                 self._store.empty_log()
         writer.refill()
         writer.on_step("completed")
@@ -138,19 +142,17 @@ class Erasures:
         def delete() -> int:
             rows.clear()
             contents.clear()
-            with self._store.write() as change:
+            with self._store.write() as connection:
                 for id in ids:
-                    if id.startswith("img_"):
-                        removed = change.remove(id, erasure=erasure)
-                        if removed is not None:
-                            contents.append(removed[0])
-                            rows.append(removed[1])
-                    else:
-                        of_detection = change.remove_detection(id, erasure=erasure)
-                        if of_detection is not None:
-                            rows.append(of_detection)
+                    with suppress(SceneNotFoundError, DetectionNotFoundError):  # gone already
+                        if id.startswith("img_"):
+                            sha256, of_scene = scenes.remove(connection, id, erasure=erasure)
+                            contents.append(sha256)
+                            rows.append(of_scene)
+                        else:
+                            rows.append(people.remove(connection, id, erasure=erasure))
                 writer.on_step("erasing")
-                return change.last_change()
+                return change_log.last(connection)
 
         number = writer.deleting(delete)
         writer.on_step("erasure committed")
@@ -163,13 +165,13 @@ class Erasures:
     def _forget(self, pending: Pending) -> None:
         """After the rows are deleted: every other place where an erasure's bytes may be."""
         writer = self._writer
-        with self._store.read() as snapshot:
-            stored = snapshot.contents()
+        with self._store.read() as connection:
+            stored = scenes.contents(connection)
         left = [one for one in pending.contents if one[0] not in stored]  # not added since
         for sha256, _ in left:
             writer.erase_original(sha256)
         erasures.remove_copies(writer.directory, left, but=writer.directory / ORIGINALS)
-        with self._store.write() as change:
-            erasures.remove_mentions(change.connection, pending)
+        with self._store.write() as connection:
+            erasures.remove_mentions(connection, pending)
         writer.reserve.give_up()
         self._store.vacuum()

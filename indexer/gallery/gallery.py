@@ -38,12 +38,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import generations
+from indexer.database import change_log, generations, people, scenes
 from indexer.database.audit import acting_as
 from indexer.database.jobs import JobStore
+from indexer.database.opening import open_store
 from indexer.database.replies import Reply, ReplyStore, keep_reply
 from indexer.database.retention import expired, is_expired
-from indexer.database.store import DATABASE, Store
+from indexer.database.store import DATABASE
 from indexer.database.tables import FORMAT
 from indexer.errors import (
     DatabaseUnavailableError,
@@ -65,7 +66,6 @@ from indexer.gallery.opening import (
     usable,
 )
 from indexer.gallery.people import People
-from indexer.gallery.reading import no_scene, read_scene
 from indexer.gallery.restoring import finish_restore, has_gallery
 from indexer.gallery.scenes import Scenes
 from indexer.gallery.snapshots import SNAPSHOTS, Snapshots, sweep_snapshots
@@ -132,7 +132,7 @@ class Gallery:
             reserve = Reserve(directory / "reserve", kept=database is None)
             with usable(directory):
                 stored = open_originals(directory, originals)
-            self._store = store = Store(database or directory / DATABASE)
+            self._store = store = open_store(database or directory / DATABASE)
             opened.callback(store.close)
             with store.changing():
                 settle_model(directory, store, stored, model, any_model=any_model)
@@ -312,7 +312,7 @@ class Gallery:
             writer.originals.put(scene.sha256, scene.content, writer.on_step)
         with writer.changing(), self._unless_stored(scene.sha256, placed=placed):
             seen_by = index.generation if view is None else view.generation
-            people = self.generations.by_number({seen_by.id: detections, **further})
+            seen = self.generations.by_number({seen_by.id: detections, **further})
             stored = self.scenes.find(scene.sha256)
             if stored is not None:
                 return AddResult(stored, created=False)
@@ -321,19 +321,18 @@ class Gallery:
                 if not (placed and writer.originals.has(scene.sha256)):
                     writer.originals.put(scene.sha256, scene.content, writer.on_step)
                 writer.on_step("placed")
-                with store.write() as change:
-                    id, _, added = change.add(scene, people)
-                    number = change.last_change()
+                with store.write() as connection:
+                    id, added = scenes.add(connection, scene, seen)
+                    number = change_log.last(connection)
+                    stored = scenes.get(connection, id)
                     if reply is not None:
-                        stored = change.scene(id=id)
-                        assert stored is not None
-                        keep_reply(change.connection, reply(stored))
+                        keep_reply(connection, reply(stored))
                     writer.on_step("inserted")
                 writer.on_step("committed")
             own = added[index.generation.number]
             index.follow(number, lambda: index.live.add(own, number))
             writer.on_step("indexed")
-            return AddResult(self.get(id), created=True)
+            return AddResult(stored, created=True)
 
     def remove(self, scene_id: str) -> None:
         """Remove a scene: its row, its people and its original.
@@ -344,12 +343,10 @@ class Gallery:
         writer = self._writer
 
         def delete() -> tuple[str, NDArray[np.int64], int]:
-            with self._store.write() as change:
-                removed = change.remove(scene_id)
-                if removed is None:
-                    raise no_scene(scene_id)
+            with self._store.write() as connection:
+                sha256, rows = scenes.remove(connection, scene_id)
                 writer.on_step("deleted")
-                return *removed, change.last_change()
+                return sha256, rows, change_log.last(connection)
 
         with writer.changing():
             sha256, rows, number = writer.deleting(delete)
@@ -376,15 +373,15 @@ class Gallery:
         removed = 0
         with acting_as("(retention)"):
             while True:
-                with self._store.read() as snapshot:
-                    found = expired(snapshot.connection, days, at, EXPIRED_AT_ONCE)
+                with self._store.read() as connection:
+                    found = expired(connection, days, at, EXPIRED_AT_ONCE)
                 for id in found:
                     if stop():
                         return removed
                     with self._writer.changing():
                         # Its camera or time may have been changed meanwhile.
-                        with self._store.read() as snapshot:
-                            still = is_expired(snapshot.connection, days, at, id)
+                        with self._store.read() as connection:
+                            still = is_expired(connection, days, at, id)
                         if still:
                             self.remove(id)
                             removed += 1
@@ -397,19 +394,21 @@ class Gallery:
         Raises:
             SceneNotFoundError: there is none.
         """
-        return read_scene(self._store, scene_id, number_of(view))
+        with self._store.read() as connection:
+            return scenes.get(connection, scene_id, number_of(view))
 
     def stats(self) -> GalleryStats:
         """How much there is, and how far the index has come."""
         self.index.refresh()
-        with self._store.read() as snapshot:
-            last_change = snapshot.last_change()
-            scenes = snapshot.count(EVERY_SCENE)
-            detections, originals_bytes = snapshot.totals()
+        with self._store.read() as connection:
+            last_change = change_log.last(connection)
+            counted = scenes.count(connection, EVERY_SCENE)
+            detections = people.count(connection)
+            originals_bytes = scenes.originals_bytes(connection)
         live = self.index.live
         generation = live.generation
         return GalleryStats(
-            scenes=scenes,
+            scenes=counted,
             detections=detections,
             originals_bytes=originals_bytes,
             database_bytes=self._store.nbytes,
@@ -465,15 +464,15 @@ class Gallery:
             raise ValueError(f"expected k of at least 1, got {k}")
         wanted = k + 16
         gone = np.zeros(0, np.int64)
-        with self._store.read() as snapshot:
+        with self._store.read() as connection:
             try:
-                generations.get(snapshot.connection, used.generation.id)
+                generations.get(connection, used.generation.id)
             except GenerationNotFoundError:
                 raise GenerationGoneError(
                     "the model was changed, and its generation deleted"
                 ) from None
-            left_out = snapshot.numbers_of({*exclude_scene_ids, *filter.scene_not_in})
-            meant = used.live.meant(snapshot, replace(filter, scene_not_in=()))
+            left_out = scenes.numbers_of(connection, {*exclude_scene_ids, *filter.scene_not_in})
+            meant = used.live.meant(connection, replace(filter, scene_not_in=()))
             while True:
                 nearest = used.live.search(
                     query.astype(np.float32),
@@ -488,10 +487,10 @@ class Gallery:
                     wanted *= 4  # until nothing can be missing
                     continue
                 rows = nearest.rows[nearest.similarities >= lowest]
-                people = list(snapshot.people(rows.tolist()))
-                missing = np.setdiff1d(rows, [row for found in people for row in found.rows])
+                found = list(people.at_rows(connection, rows.tolist()))
+                missing = np.setdiff1d(rows, [row for some in found for row in some.rows])
                 if not len(missing):
-                    return ranked(snapshot, people, query, k, group_by, min_score)
+                    return ranked(connection, found, query, k, group_by, min_score)
                 gone = np.concatenate(
                     [gone, missing]
                 )  # added after the read began, or just removed

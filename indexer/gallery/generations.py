@@ -13,7 +13,7 @@ and the process may die between any two:
 from collections.abc import Mapping
 from dataclasses import replace
 
-from indexer.database import audit, generations
+from indexer.database import audit, change_log, generations, people, scenes
 from indexer.errors import (
     GalleryDamagedError,
     GalleryMismatchError,
@@ -43,18 +43,18 @@ class Generations:
         Raises:
             GenerationNotFoundError: there is none.
         """
-        with self._store.read() as snapshot:
-            return generations.get(snapshot.connection, id)
+        with self._store.read() as connection:
+            return generations.get(connection, id)
 
     def building(self) -> Generation | None:
         """The generation that is being built, if any: new scenes are stored in it, too."""
-        with self._store.read() as snapshot:
-            return generations.building(snapshot.connection)
+        with self._store.read() as connection:
+            return generations.building(connection)
 
     def all(self) -> list[GenerationCount]:
         """All of them with their sizes, oldest first."""
-        with self._store.read() as snapshot:
-            return generations.counts(snapshot.connection)
+        with self._store.read() as connection:
+            return generations.counts(connection)
 
     def scenes_in(self, id: str) -> tuple[int, int]:
         """How many scenes a generation has, and how many scenes there are.
@@ -62,10 +62,10 @@ class Generations:
         Raises:
             GenerationNotFoundError: there is none.
         """
-        with self._store.read() as snapshot:
-            number = generations.get(snapshot.connection, id).number
-            had = generations.scenes_in(snapshot.connection, number)
-            return had, snapshot.count(EVERY_SCENE)
+        with self._store.read() as connection:
+            number = generations.get(connection, id).number
+            had = generations.scenes_in(connection, number)
+            return had, scenes.count(connection, EVERY_SCENE)
 
     def lacking(self, id: str, *, limit: int, after: int = 0) -> dict[int, str]:
         """At most limit scenes that a generation lacks, of those with numbers above after.
@@ -76,11 +76,11 @@ class Generations:
         Raises:
             GenerationNotFoundError: there is none.
         """
-        with self._store.read() as snapshot:
-            number = generations.get(snapshot.connection, id).number
-            return generations.lacking(snapshot.connection, number, limit, after)
+        with self._store.read() as connection:
+            number = generations.get(connection, id).number
+            return generations.lacking(connection, number, limit, after)
 
-    def by_number(self, people: Mapping[str, Detections]) -> dict[int, Detections]:
+    def by_number(self, seen: Mapping[str, Detections]) -> dict[int, Detections]:
         """People by the numbers of their generations instead of the ids; unknown ids are left out.
 
         Raises:
@@ -88,10 +88,10 @@ class Generations:
             GenerationSwappedError: the active generation is not among them.
         """
         found: dict[int, Detections] = {}
-        with self._store.read() as snapshot:
-            for id, detections in people.items():
+        with self._store.read() as connection:
+            for id, detections in seen.items():
                 try:
-                    generation = generations.get(snapshot.connection, id)
+                    generation = generations.get(connection, id)
                 except GenerationNotFoundError:
                     continue
                 _check_length(detections, generation)
@@ -107,8 +107,7 @@ class Generations:
             GenerationActiveError: it is the active one.
             GenerationBuildingError: another one is being built.
         """
-        with self._writer.changing(), self._store.write() as change:
-            connection = change.connection
+        with self._writer.changing(), self._store.write() as connection:
             found = generations.of_model(connection, model.fingerprint)
             if found is not None and found.state == "active":
                 raise GenerationActiveError(f"the gallery answers with {model.name} already")
@@ -132,10 +131,10 @@ class Generations:
         """
 
         def end() -> None:
-            with self._store.write() as change:
-                found = generations.get(change.connection, id)
+            with self._store.write() as connection:
+                found = generations.get(connection, id)
                 if found.state == "building":
-                    generations.set_state(change.connection, found.number, "kept")
+                    generations.set_state(connection, found.number, "kept")
 
         with self._writer.changing():
             self._writer.deleting(end)
@@ -157,12 +156,12 @@ class Generations:
         writer = self._writer
         with writer.changing():
             writer.reserve.fill()
-            with self._store.write() as change:
-                generation = generations.get(change.connection, id)
+            with self._store.write() as connection:
+                generation = generations.get(connection, id)
                 if generation.state == "active":
                     raise GenerationActiveError(f"the generation {id} answers already")
                 _check_length(detections, generation)
-                added = change.add_people(scene_id, generation.number, detections)
+                added = people.add_to_scene(connection, scene_id, generation.number, detections)
                 writer.on_step("people inserted")
             writer.on_step("people committed")
             return added is not None
@@ -188,12 +187,12 @@ class Generations:
         fresh = index.load(generation)
         writer.on_step("loaded")
         with writer.changing():
-            with self._store.read() as snapshot:
-                if generations.get(snapshot.connection, id).state == "active":
+            with self._store.read() as connection:
+                if generations.get(connection, id).state == "active":
                     return True
-                if generations.lacking(snapshot.connection, generation.number, 1):
+                if generations.lacking(connection, generation.number, 1):
                     return False
-                stored = snapshot.rows_of(generation.number)
+                stored = people.rows_of(connection, generation.number)
             index.catch_up(fresh, stored)
             if len(stored) != len(fresh):
                 raise GalleryDamagedError(
@@ -202,11 +201,11 @@ class Generations:
             writer.on_step("checked")
             before = index.generation
             with index.following():
-                with self._store.write() as change:
-                    generations.activate(change.connection, generation.number)
-                    change.note_change("generation_activated", id, before=before.id)
-                    number = change.last_change()
-                    generation = generations.get(change.connection, id)
+                with self._store.write() as connection:
+                    generations.activate(connection, generation.number)
+                    change_log.record(connection, "generation_activated", id, before=before.id)
+                    number = change_log.last(connection)
+                    generation = generations.get(connection, id)
                     writer.on_step("swapping")
                 writer.on_step("swapped")
                 fresh.generation, fresh.change = generation, number
@@ -227,15 +226,15 @@ class Generations:
             self._writer.index.drop(generation)
 
         def delete_some() -> bool:
-            with self._store.write() as change:
+            with self._store.write() as connection:
                 try:
-                    found = generations.get(change.connection, id)
+                    found = generations.get(connection, id)
                 except GenerationNotFoundError:  # another call has done the rest
                     return True
                 if found.state == "active":
                     raise GenerationActiveError(f"the generation {id} answers; it stays")
-                generations.set_state(change.connection, found.number, "kept")
-                return generations.remove_some(change.connection, found.number, SCENES_AT_ONCE)
+                generations.set_state(connection, found.number, "kept")
+                return generations.remove_some(connection, found.number, SCENES_AT_ONCE)
 
         gone = False
         while not gone:

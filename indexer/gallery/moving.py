@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from indexer.database import audit
+from indexer.database.opening import open_store
 from indexer.database.store import DATABASE, Store
+from indexer.database.transfer import copy_all
 from indexer.errors import GalleryError, SnapshotDamagedError
 from indexer.gallery.gallery import Gallery
 from indexer.gallery.manifest import Manifest, check_snapshot
@@ -70,7 +72,7 @@ def import_gallery(
         manifest = check_snapshot(snapshot)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = DirectoryLock(directory) if database is None else None
-        store = Store(database or directory / DATABASE)
+        store = open_store(database or directory / DATABASE)
         try:
             stored = open_originals(directory, originals)
             done = 0
@@ -81,9 +83,9 @@ def import_gallery(
                 done += size
                 on_progress(done, manifest.nbytes)
             with _opened(snapshot / DATABASE) as theirs, store.changing():
-                store.take_all_of(theirs)
-            with store.write() as change:
-                audit.record(change.connection, "gallery_imported", manifest.id, {})
+                copy_all(theirs, store)
+            with store.write() as connection:
+                audit.record(connection, "gallery_imported", manifest.id, {})
         finally:
             store.close()
             if lock is not None:
@@ -115,7 +117,7 @@ def _opened(database: Path) -> Iterator[Store]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / DATABASE
         shutil.copyfile(database, copy)
-        store = Store(copy)
+        store = open_store(copy)
         try:
             yield store
         finally:

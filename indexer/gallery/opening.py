@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from indexer.database import generations
+from indexer.database import generations, scenes
+from indexer.database.opening import open_store
 from indexer.database.store import DATABASE, Store
 from indexer.errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from indexer.files.object_originals import ObjectOriginals
@@ -42,10 +43,10 @@ def usable(directory: Path) -> Iterator[None]:
 
 def model_in(database: Path | str) -> GalleryModel | None:
     """Whose embeddings answer in a database; None in one just made."""
-    store = Store(database)
+    store = open_store(database)
     try:
-        with store.read() as snapshot:
-            generation = generations.active(snapshot.connection)
+        with store.read() as connection:
+            generation = generations.active(connection)
             return None if generation is None else generation.model
     finally:
         store.close()
@@ -87,8 +88,8 @@ def settle_model(
         GalleryMismatchError: another one answers.
         GalleryDamagedError: the database does not say who answers, though it should.
     """
-    with store.read() as snapshot:
-        generation = generations.active(snapshot.connection)
+    with store.read() as connection:
+        generation = generations.active(connection)
     stored = None if generation is None else generation.model
     if stored is None:
         if model is None:
@@ -109,12 +110,12 @@ def settle_model(
             f"({stored.fingerprint[:12]}), not of {model.name} ({model.fingerprint[:12]})"
         )
     if generation is None:
-        with store.write() as change:
-            generations.begin(change.connection, model, "active")
+        with store.write() as connection:
+            generations.begin(connection, model, "active")
     elif model != generation.model:
         path = model.path or generation.model.path
-        with store.write() as change:
-            generations.name_model(change.connection, generation.number, replace(model, path=path))
+        with store.write() as connection:
+            generations.name_model(connection, generation.number, replace(model, path=path))
 
 
 def check_originals(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
@@ -122,8 +123,8 @@ def check_originals(directory: Path, store: Store, originals: Originals | Object
     Raises:
         GalleryError: they are somewhere else, as where several processes do not share them.
     """
-    with store.read() as snapshot:
-        some = snapshot.page(EVERY_SCENE, 3, None)
+    with store.read() as connection:
+        some = scenes.page(connection, EVERY_SCENE, 3)
     if store.shared and some and not any(originals.has(scene.sha256) for scene in some):
         raise GalleryError(
             f"the gallery's originals are not where {directory} has them: all processes "
@@ -133,10 +134,10 @@ def check_originals(directory: Path, store: Store, originals: Originals | Object
 
 def sweep(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
     """Delete originals that no scene has, and say in the log which are gone."""
-    with store.read() as snapshot:
-        wanted = snapshot.contents()
+    with store.read() as connection:
+        wanted = scenes.contents(connection)
     stored = originals.stored()
-    if not store.kept():
+    if not store.originals_held():
         originals.sweep(wanted)
     lost = wanted - stored
     if lost:

@@ -5,9 +5,8 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.database import change_log, labels, people
 from indexer.database.crowd import everybody, labelled
-from indexer.errors import LabelNotFoundError
-from indexer.gallery.reading import no_detection, read_detection, read_embedding
 from indexer.gallery.writer import Writer
 from indexer.index.live import View, number_of
 from indexer.records import Crowd, Generation, StoredDetection
@@ -27,17 +26,18 @@ class People:
             DetectionNotFoundError: there is none.
             DetectionGoneError: only another generation has it.
         """
-        return read_detection(self._store, detection_id, number_of(view))
+        with self._store.read() as connection:
+            return people.get(connection, detection_id, number_of(view))
 
     def with_ids(self, ids: Collection[str]) -> list[StoredDetection]:
         """Detections by id; unknown ids are left out."""
-        with self._store.read() as snapshot:
-            return snapshot.detections(ids)
+        with self._store.read() as connection:
+            return people.with_ids(connection, ids)
 
     def with_label(self, label: str) -> list[StoredDetection]:
         """Detections that have this label."""
-        with self._store.read() as snapshot:
-            return snapshot.detections_labelled(label)
+        with self._store.read() as connection:
+            return people.with_label(connection, label)
 
     def embedding(self, detection_id: str, *, view: View | None = None) -> NDArray[np.float32]:
         """The embedding [D] of a detection, of unit length.
@@ -46,7 +46,8 @@ class People:
             DetectionNotFoundError, DetectionGoneError: as get does.
             GalleryDamagedError: it is not what was written.
         """
-        return read_embedding(self._store, detection_id, number_of(view))
+        with self._store.read() as connection:
+            return people.embedding(connection, detection_id, number_of(view))
 
     def labelled(self, *, view: View | None = None, generation: Generation | None = None) -> Crowd:
         """Everybody who has a label; scenes in which nobody has one are left out.
@@ -55,8 +56,8 @@ class People:
             generation: whose people; it need not be the active one. By default the view's.
         """
         generation = generation or self._generation(view)
-        with self._store.read() as snapshot:
-            return labelled(snapshot, generation)
+        with self._store.read() as connection:
+            return labelled(connection, generation)
 
     def everybody(
         self,
@@ -75,21 +76,19 @@ class People:
             CrowdTooLargeError: there are more people.
         """
         generation = self._generation(view)
-        with self._store.read() as snapshot:
-            return everybody(snapshot, generation, scene_ids=scene_ids, most=most)
+        with self._store.read() as connection:
+            return everybody(connection, generation, scene_ids=scene_ids, most=most)
 
     def label(self, detection_id: str, label: str) -> StoredDetection:
         """Say who a detection is, replacing an earlier label. Labels never change a ranking.
 
         Raises:
-            DetectionNotFoundError: there is none.
+            DetectionNotFoundError, DetectionGoneError: as get does.
             StorageFullError: nothing was changed.
         """
-        with self._writer.changing():
-            with self._writer.writing() as change:
-                if not change.set_label(detection_id, label):
-                    raise no_detection(detection_id)
-            return self.get(detection_id)
+        with self._writer.changing(), self._writer.writing() as connection:
+            labels.put(connection, detection_id, label)
+            return people.get(connection, detection_id)
 
     def remove_label(self, detection_id: str) -> None:
         """Take a detection's label away.
@@ -99,10 +98,9 @@ class People:
         """
 
         def delete() -> int:
-            with self._store.write() as change:
-                if not change.remove_label(detection_id):
-                    raise LabelNotFoundError(f"the detection {detection_id} has no label")
-                return change.last_change()
+            with self._store.write() as connection:
+                labels.remove(connection, detection_id)
+                return change_log.last(connection)
 
         with self._writer.changing():
             self.get(detection_id)
@@ -118,11 +116,9 @@ class People:
         """
 
         def delete() -> tuple[NDArray[np.int64], int]:
-            with self._store.write() as change:
-                rows = change.remove_detection(detection_id)
-                if rows is None:
-                    raise no_detection(detection_id)
-                return rows, change.last_change()
+            with self._store.write() as connection:
+                rows = people.remove(connection, detection_id)
+                return rows, change_log.last(connection)
 
         with self._writer.changing():
             self.get(detection_id)

@@ -13,7 +13,8 @@ import shutil
 from pathlib import Path
 
 from indexer.database import audit, erasures
-from indexer.database.store import DATABASE, Store
+from indexer.database.opening import open_store
+from indexer.database.store import DATABASE
 from indexer.errors import SnapshotDamagedError
 from indexer.files.originals import ORIGINALS, link_or_copy, sync_directory
 from indexer.gallery.manifest import Manifest, Progress, Step, check_snapshot, sha256_of, translated
@@ -105,11 +106,11 @@ def has_gallery(directory: Path) -> bool:
 def _hand_on(gallery: Path, incoming: Path, id: str) -> None:
     """Enter what was erased from the gallery that goes into the one that comes."""
     known = erasures.read_all(gallery / DATABASE)
-    store = Store(incoming / DATABASE)
+    store = open_store(incoming / DATABASE)
     try:
-        with store.write() as change:
-            again = erasures.erase_again(change.connection, known)
-            audit.record(change.connection, "gallery_restored", id, {"erased_again": again})
+        with store.write() as connection:
+            again = erasures.erase_again(connection, known)
+            audit.record(connection, "gallery_restored", id, {"erased_again": again})
     finally:
         store.close()
 

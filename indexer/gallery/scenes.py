@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from indexer.cursor import read_cursor, write_cursor
+from indexer.database import scenes
 from indexer.database.overview import Overview, overview
 from indexer.errors import GalleryDamagedError
-from indexer.gallery.reading import no_scene, read_scene
 from indexer.gallery.writer import Writer
 from indexer.records import EVERY_SCENE, SceneFilter, ScenePage, StoredScene
 from models.image import DecodedImage, ImageLimits, read_image
@@ -20,8 +20,8 @@ class Scenes:
 
     def find(self, sha256: str) -> StoredScene | None:
         """The scene whose original has this SHA-256 (hex), if it is stored."""
-        with self._store.read() as snapshot:
-            return snapshot.scene(sha256=sha256)
+        with self._store.read() as connection:
+            return scenes.find(connection, sha256)
 
     def page(
         self,
@@ -41,20 +41,20 @@ class Scenes:
             InvalidCursorError: the cursor is not one of ours.
         """
         after = None if cursor is None else read_cursor(cursor)
-        with self._store.read() as snapshot:
-            found = snapshot.page(filter, limit + 1, after, newest_first=newest_first)
+        with self._store.read() as connection:
+            found = scenes.page(connection, filter, limit + 1, after, newest_first=newest_first)
         page = tuple(found[:limit])
         return ScenePage(page, write_cursor(page[-1].id) if len(found) > limit else None)
 
     def count(self, filter: SceneFilter = EVERY_SCENE) -> int:
         """How many scenes there are."""
-        with self._store.read() as snapshot:
-            return snapshot.count(filter)
+        with self._store.read() as connection:
+            return scenes.count(connection, filter)
 
     def overview(self) -> Overview:
         """Cameras, tags and labels, in numbers."""
-        with self._store.read() as snapshot:
-            return overview(snapshot.connection)
+        with self._store.read() as connection:
+            return overview(connection)
 
     def content(self, scene_id: str) -> bytes:
         """The original file of a scene.
@@ -63,11 +63,13 @@ class Scenes:
             SceneNotFoundError: there is none.
             GalleryDamagedError: the file is gone or has changed.
         """
-        scene = read_scene(self._store, scene_id)
+        with self._store.read() as connection:
+            scene = scenes.get(connection, scene_id)
         try:
             return self._writer.originals.read(scene.sha256)
         except GalleryDamagedError:
-            read_scene(self._store, scene_id)  # a scene removed meanwhile is not damage
+            with self._store.read() as connection:
+                scenes.get(connection, scene_id)  # a scene removed meanwhile is not damage
             raise
 
     def picture(self, scene_id: str) -> DecodedImage:
@@ -88,8 +90,6 @@ class Scenes:
             SceneNotFoundError, ExternalIdConflictError, StorageFullError: nothing was changed.
             ValueError: a key is none of these, or a value has the wrong type.
         """
-        with self._writer.changing():
-            with self._writer.writing() as change:
-                if not change.patch(scene_id, values):
-                    raise no_scene(scene_id)
-            return read_scene(self._store, scene_id)
+        with self._writer.changing(), self._writer.writing() as connection:
+            scenes.patch(connection, scene_id, values)
+            return scenes.get(connection, scene_id)

@@ -31,8 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.database import erasures
-from indexer.database.seam import Frozen
-from indexer.database.store import DATABASE
+from indexer.database.store import DATABASE, Frozen
 from indexer.errors import (
     GalleryError,
     SnapshotBusyError,
@@ -107,9 +106,9 @@ class Snapshots:
         with writer.exclusive, ExitStack() as stack:
             self._trail.note("snapshot_begun", id)
             with writer.changing():
-                writer.originals.keep_back()
-                stack.callback(writer.let_go)
-                stack.enter_context(writer.store.keeping())
+                writer.originals.hold()
+                stack.callback(writer.release_originals)
+                stack.enter_context(writer.store.holding_originals())
                 source = stack.enter_context(writer.store.frozen())
                 writer.on_step("frozen")
             manifest = _write(

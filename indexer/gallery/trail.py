@@ -17,8 +17,8 @@ class Trail:
         """Enter something that changes nothing else, such as that an original was read."""
 
         def enter() -> None:
-            with self._writer.store.write() as change:
-                audit.record(change.connection, action, subject, details)
+            with self._writer.store.write() as connection:
+                audit.record(connection, action, subject, details)
 
         self._writer.deleting(enter)
 
@@ -36,12 +36,12 @@ class Trail:
             before: only entries with lower numbers.
             action, subject: only entries with exactly these.
         """
-        with self._writer.store.read() as snapshot:
+        with self._writer.store.read() as connection:
             return audit.entries(
-                snapshot.connection, limit=limit, before=before, action=action, subject=subject
+                connection, limit=limit, before=before, action=action, subject=subject
             )
 
     def trim(self, before: datetime) -> int:
         """Delete the entries that are older; returns how many."""
-        with self._writer.store.write() as change:
-            return audit.trim(change.connection, before)
+        with self._writer.store.write() as connection:
+            return audit.trim(connection, before)

@@ -1,6 +1,6 @@
 """Upkeep of a gallery: what removals leave unused, in the index and on disk, is freed."""
 
-from indexer.database import audit
+from indexer.database import audit, scenes
 from indexer.files.object_originals import ObjectOriginals
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
@@ -22,8 +22,8 @@ class Upkeep:
     def index_state(self) -> IndexState:
         """How much the index and the database hold, and how much of it is unused."""
         live = self._writer.index.live
-        with self._writer.store.read() as snapshot:
-            entries = audit.entries(snapshot.connection, limit=1, subject="index")
+        with self._writer.store.read() as connection:
+            entries = audit.entries(connection, limit=1, subject="index")
         database_bytes, free_bytes = self._writer.store.space()
         return IndexState(
             rows=len(live),
@@ -79,9 +79,9 @@ class Upkeep:
         if isinstance(originals, ObjectOriginals):
             stored = originals.stored()
             with self._writer.changing():
-                with store.read() as snapshot:
-                    wanted = snapshot.contents()
-                if not store.kept():
+                with store.read() as connection:
+                    wanted = scenes.contents(connection)
+                if not store.originals_held():
                     originals.sweep(wanted, of=stored)
 
 

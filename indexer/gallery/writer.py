@@ -8,8 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
-from indexer.database.store import Change, Store
+from indexer.database import change_log
+from indexer.database.store import Store
 from indexer.errors import GalleryError, StorageFullError
 from indexer.files.object_originals import ObjectOriginals
 from indexer.files.originals import Originals
@@ -66,11 +68,11 @@ class Writer:
                 yield
 
     @contextmanager
-    def writing(self) -> Iterator[Change]:
+    def writing(self) -> Iterator[Connection]:
         """One transaction that leaves every vector as it is; the index takes over its number."""
-        with self.store.write() as change:
-            yield change
-            number = change.last_change()
+        with self.store.write() as connection:
+            yield connection
+            number = change_log.last(connection)
         self.index.follow(number)
 
     def deleting(self, delete: Callable[[], T]) -> T:
@@ -93,13 +95,13 @@ class Writer:
     def erase_original(self, sha256: str) -> None:
         """Delete a file that no scene has any more. While another process makes a snapshot, the
         file stays: that process deletes it at the end."""
-        if not self.store.kept():
+        if not self.store.originals_held():
             self.originals.remove(sha256)
 
-    def let_go(self) -> None:
-        """After a snapshot: delete the originals that were kept back for it."""
+    def release_originals(self) -> None:
+        """After a snapshot: delete the originals that were held for it."""
         with self.index.writing, self.store.changing():
-            kept = self.store.kept()
-            self.originals.let_go(erase=not kept)
-            if not kept and (self.store.shared or isinstance(self.originals, ObjectOriginals)):
-                sweep(self.directory, self.store, self.originals)  # what was left where it was
+            held = self.store.originals_held()
+            self.originals.release(erase=not held)
+            if not held and (self.store.shared or isinstance(self.originals, ObjectOriginals)):
+                sweep(self.directory, self.store, self.originals)  # also what others left

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import generations
+from indexer.database import change_log, generations, people, scenes
 from indexer.database.store import Store
 from indexer.errors import GalleryDamagedError, GalleryError
 from indexer.index.engines import OUTSIDE, MilvusServer
@@ -85,21 +85,21 @@ class ActiveIndex:
 
     def _take_over(self) -> None:
         """Bring the index up to what this and other processes have changed."""
-        with self._store.read() as snapshot:
-            if snapshot.last_change() <= self.live.look(snapshot):
+        with self._store.read() as connection:
+            if change_log.last(connection) <= self.live.look(connection):
                 return
-        with self._catching, self.live.alone(), self._store.read() as snapshot:
-            last, live = snapshot.last_change(), self.live
-            if last <= live.look(snapshot):
+        with self._catching, self.live.alone(), self._store.read() as connection:
+            last, live = change_log.last(connection), self.live
+            if last <= live.look(connection):
                 return
-            generation = generations.active(snapshot.connection)
+            generation = generations.active(connection)
             if generation is None or generation.number != live.generation.number:
                 self.live = self._load_active()
                 return
             for fewer in (True, False):
-                for scenes in snapshot.changed_scenes(live.change, fewer=fewer):
-                    people = snapshot.people_of(scenes, generation.number)
-                    live.replace(scenes, people, fewer=fewer)
+                for touched in change_log.scenes_changed(connection, live.change, fewer=fewer):
+                    found = people.in_scenes(connection, touched, generation.number)
+                    live.replace(touched, found, fewer=fewer)
             live.change = last
 
     # Filling
@@ -117,10 +117,10 @@ class ActiveIndex:
             return outside
         live = LiveIndex(self._engine, generation)
         try:
-            with self._store.read() as snapshot:
-                change = snapshot.last_change()
-                for people in snapshot.all_people(generation.number):
-                    live.add(people, change)
+            with self._store.read() as connection:
+                change = change_log.last(connection)
+                for some in people.everybody(connection, generation.number):
+                    live.add(some, change)
                 live.change = change
         except MemoryError:
             held = len(live)
@@ -138,11 +138,11 @@ class ActiveIndex:
             stored: the rows that it is to hold, ascending.
         """
         held = fresh.rows()
-        with self._store.read() as snapshot:
-            change = snapshot.last_change()
+        with self._store.read() as connection:
+            change = change_log.last(connection)
             fresh.remove(np.setdiff1d(held, stored), change)
-            for people in snapshot.people(np.setdiff1d(stored, held).tolist()):
-                fresh.add(people, change)
+            for some in people.at_rows(connection, np.setdiff1d(stored, held).tolist()):
+                fresh.add(some, change)
 
     def rebuild(self) -> None:
         """Fill a new index from the database, checking every row, and take it.
@@ -150,14 +150,14 @@ class ActiveIndex:
         Raises:
             GalleryDamagedError: when a row is not what was written; the old index stays.
         """
-        with self._store.read() as snapshot:
-            snapshot.check_scenes()
+        with self._store.read() as connection:
+            scenes.check(connection)
         generation = self.generation
         if self._engine in OUTSIDE:
             index = self._outside(generation)
             with index.alone():
-                with self._store.read() as snapshot:
-                    index.look(snapshot)
+                with self._store.read() as connection:
+                    index.look(connection)
                 index.rebuild()
             return
         fresh = self.load(generation)
@@ -171,13 +171,13 @@ class ActiveIndex:
         """Delete what a server holds of a generation; without a server, nothing."""
         if self._engine in OUTSIDE:
             index = self._outside(generation)
-            with self._store.read() as snapshot:
-                index.look(snapshot)
+            with self._store.read() as connection:
+                index.look(connection)
             index.drop()
 
     def _load_active(self) -> PeopleIndex:
-        with self._store.read() as snapshot:
-            generation = generations.active(snapshot.connection)
+        with self._store.read() as connection:
+            generation = generations.active(connection)
         if generation is None:
             raise GalleryDamagedError(f"{self._directory} does not say whose embeddings answer")
         return self.load(generation)

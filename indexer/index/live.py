@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
-from indexer.database.store import People, Snapshot
+from indexer.database import scenes as scene_rows
+from indexer.database.people import StoredPeople
 from indexer.index.engines import open_index
 from indexer.locks import ReadWriteLock
 from indexer.records import EVERY_SCENE, Generation, SceneFilter
@@ -68,19 +70,19 @@ class PeopleIndex(Protocol):
     def rows(self) -> NDArray[np.int64]:
         """The rows held, ascending."""
 
-    def look(self, snapshot: Snapshot) -> int:
-        """The number of the newest change that it holds."""
+    def look(self, connection: Connection) -> int:
+        """The number of the newest change that it holds, as a connection of Store.read shows it."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """A time in which no other process brings it up."""
+        """While open, no other process brings it up."""
 
-    def add(self, people: People, change: int) -> None:
+    def add(self, found: StoredPeople, change: int) -> None:
         """Hold these people, too."""
 
     def remove(self, rows: NDArray[np.int64], change: int) -> None:
-        """Hold these rows no more."""
+        """Hold these rows no longer."""
 
-    def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
+    def replace(self, scenes: Sequence[int], found: StoredPeople | None, *, fewer: bool) -> None:
         """Hold, of some scenes, exactly these people.
 
         Args:
@@ -88,8 +90,8 @@ class PeopleIndex(Protocol):
             fewer: whether others may be held.
         """
 
-    def meant(self, snapshot: Snapshot, filter: SceneFilter) -> Any:
-        """What search is given as scenes to search those that a filter means."""
+    def meant(self, connection: Connection, filter: SceneFilter) -> Any:
+        """The scenes that a filter means, in the form that search takes as scenes."""
 
     def search(
         self,
@@ -167,34 +169,34 @@ class LiveIndex:
     def close(self) -> None:
         pass
 
-    def look(self, snapshot: Snapshot) -> int:
+    def look(self, connection: Connection) -> int:
         return self.change
 
     def alone(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def meant(self, snapshot: Snapshot, filter: SceneFilter) -> NDArray[np.int64] | None:
+    def meant(self, connection: Connection, filter: SceneFilter) -> NDArray[np.int64] | None:
         """The numbers of the scenes; None for all."""
-        return None if filter == EVERY_SCENE else snapshot.numbers(filter)
+        return None if filter == EVERY_SCENE else scene_rows.numbers(connection, filter)
 
-    def add(self, people: People, change: int) -> None:
+    def add(self, found: StoredPeople, change: int) -> None:
         """
         Raises:
             ValueError: when their rows do not rise, from above those that were ever added.
         """
-        new_vectors = gallery_vectors(people.detections)
+        new_vectors = gallery_vectors(found.detections)
         with self._lock.writing():
-            count = len(people.rows)
+            count = len(found.rows)
             if count:
                 last = self._rows[self._slots - 1] if self._slots else -1
-                if (np.diff(people.rows, prepend=last) <= 0).any():
+                if (np.diff(found.rows, prepend=last) <= 0).any():
                     raise ValueError(f"expected rising rows above {last}")
                 slots = np.arange(self._slots, self._slots + count)
                 self._grow(self._slots + count)
                 self._index.add(slots, new_vectors)
-                self._rows[slots] = people.rows
-                self._scenes[slots] = people.scenes
-                self._scores[slots] = people.detections.scores
+                self._rows[slots] = found.rows
+                self._scenes[slots] = found.scenes
+                self._scores[slots] = found.detections.scores
                 self._slots += count
             self.change = change
 
@@ -203,7 +205,7 @@ class LiveIndex:
             self._empty(self._slots_of(rows))
             self.change = change
 
-    def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
+    def replace(self, scenes: Sequence[int], found: StoredPeople | None, *, fewer: bool) -> None:
         """Hold, of some scenes, exactly these people; who is held already stays as they are.
 
         Raises:
@@ -212,12 +214,12 @@ class LiveIndex:
         with self._lock.reading():
             of_scenes = np.isin(self._scenes[: self._slots], scenes)
             held = self._rows[: self._slots][of_scenes]
-        wanted = np.zeros(0, np.int64) if people is None else people.rows
+        wanted = np.zeros(0, np.int64) if found is None else found.rows
         with self._lock.writing():
             self._empty(self._slots_of(np.setdiff1d(held, wanted)))
-        if people is not None:
+        if found is not None:
             new = ~np.isin(wanted, held)
-            self.add(people.select(new), self.change)
+            self.add(found.select(new), self.change)
 
     def search(
         self,

@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from indexer.database.store import People, Snapshot, Store
+from indexer.database import change_log, people, scenes
+from indexer.database.people import StoredPeople
+from indexer.database.store import Store
 from indexer.database.tables import indexes
 from indexer.errors import DatabaseUnavailableError
 from indexer.index.engines import OUTSIDE, MilvusServer
@@ -72,8 +74,8 @@ class MilvusIndex:
     def open(self) -> None:
         """Find the collection, or fill one when there is none."""
         with self.alone():
-            with self._store.read() as snapshot:
-                self.look(snapshot)
+            with self._store.read() as connection:
+                self.look(connection)
             if self._fits():
                 self._ask(lambda: self._client.load_collection(self._name))
             else:
@@ -84,16 +86,16 @@ class MilvusIndex:
         before = self._name
         fresh = f"people_{self.generation.id}_{secrets.token_hex(4)}"
         self._create(fresh)
-        with self._store.read() as snapshot:
-            change = snapshot.last_change()
-            for people in snapshot.all_people(self.generation.number):
-                self._upsert(fresh, snapshot, people)
+        with self._store.read() as connection:
+            change = change_log.last(connection)
+            for some in people.everybody(connection, self.generation.number):
+                self._upsert(fresh, connection, some)
         at = microseconds(now())
         own = {"generation": self.generation.number, "engine": self._engine}
-        with self._store.write() as written:
-            written.connection.execute(delete(indexes).where(self._own()))
+        with self._store.write() as connection:
+            connection.execute(delete(indexes).where(self._own()))
             values = {"name": fresh, "change": change, "at": at, **own}
-            written.connection.execute(insert(indexes).values(values))
+            connection.execute(insert(indexes).values(values))
         self._name, self._change, self._changed_at = fresh, change, at / 1e6
         if before:
             self._ask(lambda: self._client.drop_collection(before))
@@ -123,42 +125,42 @@ class MilvusIndex:
     @change.setter
     def change(self, number: int) -> None:
         at = microseconds(now())
-        with self._store.write() as written:
+        with self._store.write() as connection:
             values = {"change": number, "at": at}
-            written.connection.execute(update(indexes).where(self._own()).values(values))
+            connection.execute(update(indexes).where(self._own()).values(values))
         self._change, self._changed_at = number, at / 1e6
 
-    def look(self, snapshot: Snapshot) -> int:
-        """The number of the newest change that it holds, as a snapshot shows it."""
-        row = snapshot.connection.execute(select(indexes).where(self._own())).first()
+    def look(self, connection: Connection) -> int:
+        """The number of the newest change that it holds, as a connection of Store.read shows it."""
+        row = connection.execute(select(indexes).where(self._own())).first()
         if row is not None:
             self._name, self._change, self._changed_at = row.name, row.change, row.at / 1e6
         return self._change
 
     def alone(self) -> AbstractContextManager[None]:
-        """A time in which nobody else brings an index up."""
+        """While open, nobody else brings an index up."""
         return self._store.indexing()
 
-    def add(self, people: People, change: int) -> None:
+    def add(self, found: StoredPeople, change: int) -> None:
         """Hold these people, too."""
-        with self._store.read() as snapshot:
-            self._upsert(self._name, snapshot, people)
+        with self._store.read() as connection:
+            self._upsert(self._name, connection, found)
         self.change = change
 
     def remove(self, rows: NDArray[np.int64], change: int) -> None:
-        """Hold these rows no more."""
+        """Hold these rows no longer."""
         self._delete(rows.tolist())
         self.change = change
 
-    def replace(self, scenes: Sequence[int], people: People | None, *, fewer: bool) -> None:
+    def replace(self, scenes: Sequence[int], found: StoredPeople | None, *, fewer: bool) -> None:
         """Hold, of some scenes, exactly these people, with what is known about the scenes."""
         if fewer:
             held = {int(one["row"]) for one in self._query(f"scene in {listed(scenes)}")}
-            wanted = set() if people is None else set(people.rows.tolist())
+            wanted = set() if found is None else set(found.rows.tolist())
             self._delete(sorted(held - wanted))
-        if people is not None:
-            with self._store.read() as snapshot:
-                self._upsert(self._name, snapshot, people)
+        if found is not None:
+            with self._store.read() as connection:
+                self._upsert(self._name, connection, found)
 
     # Asking
 
@@ -180,13 +182,13 @@ class MilvusIndex:
             if len(some) < MOST_HITS:
                 return np.array(found, np.int64)
 
-    def meant(self, snapshot: Snapshot, filter: SceneFilter) -> str | None:
+    def meant(self, connection: Connection, filter: SceneFilter) -> str | None:
         """What search is given to search the scenes that a filter means: an expression."""
         if filter == EVERY_SCENE:
             return None
         if filter.external_id is not None:  # at most one scene
-            return f"scene in {listed(snapshot.numbers(filter).tolist())}"
-        return expression(filter, snapshot)
+            return f"scene in {listed(scenes.numbers(connection, filter).tolist())}"
+        return expression(filter, connection)
 
     def search(
         self,
@@ -251,13 +253,13 @@ class MilvusIndex:
             )
         )
 
-    def _upsert(self, name: str, snapshot: Snapshot, people: People) -> None:
-        about = snapshot.scenes_numbered(set(people.scenes.tolist()))
+    def _upsert(self, name: str, connection: Connection, found: StoredPeople) -> None:
+        about = scenes.numbered(connection, set(found.scenes.tolist()))
         columns = zip(
-            people.rows.tolist(),
-            people.scenes.tolist(),
-            people.detections.scores.tolist(),
-            gallery_vectors(people.detections),
+            found.rows.tolist(),
+            found.scenes.tolist(),
+            found.detections.scores.tolist(),
+            gallery_vectors(found.detections),
             strict=True,
         )
         rows = []

@@ -12,7 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from indexer.database.store import Snapshot
+from sqlalchemy import Connection
+
+from indexer.database import scenes
 from indexer.records import SceneFilter, StoredScene, TimeOfDay
 from indexer.times import DAY, microseconds, offsets, since_midnight
 
@@ -34,7 +36,7 @@ def columns_of(scene: StoredScene) -> dict[str, Any]:
     }
 
 
-def expression(filter: SceneFilter, snapshot: Snapshot) -> str:
+def expression(filter: SceneFilter, connection: Connection) -> str:
     """A filter as Milvus writes it; without external_id and scene_not_in."""
     asked = []
     if filter.camera_in is not None:
@@ -47,7 +49,7 @@ def expression(filter: SceneFilter, snapshot: Snapshot) -> str:
         asked.append(f"captured < {microseconds(filter.captured_to)}")
         asked.append(f"captured > {NEVER}")
     if filter.time_of_day is not None:
-        asked.append(_at_time_of_day(filter.time_of_day, snapshot))
+        asked.append(_at_time_of_day(filter.time_of_day, connection))
     if filter.tags_all:
         asked.append(f"array_contains_all(tags, {_hashes(filter.tags_all)})")
     if filter.tags_any:
@@ -61,14 +63,14 @@ def listed(numbers: Iterable[int]) -> str:
     return f"[{', '.join(map(str, numbers))}]"
 
 
-def _at_time_of_day(wanted: TimeOfDay, snapshot: Snapshot) -> str:
+def _at_time_of_day(wanted: TimeOfDay, connection: Connection) -> str:
     every = SceneFilter(time_of_day=wanted)
     outside = [
-        *snapshot.numbers(replace(every, captured_to=FIRST)).tolist(),
-        *snapshot.numbers(replace(every, captured_from=LAST)).tolist(),
+        *scenes.numbers(connection, replace(every, captured_to=FIRST)).tolist(),
+        *scenes.numbers(connection, replace(every, captured_from=LAST)).tolist(),
     ]
     ways = [f"scene in {listed(outside)}"]
-    years = snapshot.years_captured(FIRST, LAST)
+    years = scenes.years_captured(connection, FIRST, LAST)
     times = defaultdict(list)
     if years is not None:
         for start, end, offset in offsets(wanted.zone, *years):

@@ -4,8 +4,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
-from indexer.database.store import People, Snapshot
+from indexer.database import labels, scenes
+from indexer.database.people import StoredPeople
 from indexer.index.live import Nearest
 from indexer.records import GalleryHit, StoredDetection
 
@@ -34,8 +36,8 @@ def lowest_needed(
 
 
 def ranked(
-    snapshot: Snapshot,
-    people: list[People],
+    connection: Connection,
+    people: list[StoredPeople],
     query: NDArray[np.float32],
     k: int,
     group_by: GroupBy,
@@ -67,14 +69,14 @@ def ranked(
             first_of_scene.setdefault(one[3], one)
         found = list(first_of_scene.values())
     found = found[:k]
-    scenes = snapshot.scenes_numbered({one[3] for one in found})
-    labels = snapshot.labels([one[6] for one in found])
+    about = scenes.numbered(connection, {one[3] for one in found})
+    given = labels.at_rows(connection, [one[6] for one in found])
     return [
         GalleryHit(
             StoredDetection(
-                id, scenes[number].id, (box[0], box[1], box[2], box[3]), score, labels.get(row)
+                id, about[number].id, (box[0], box[1], box[2], box[3]), score, given.get(row)
             ),
-            scenes[number],
+            about[number],
             score=-negative + 0.0,
             similarity=max(-1.0, min(1.0, cosine)),
         )

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from indexer.database.erasures import hash_id
-from indexer.database.store import Store
+from indexer.database.sqlite import SqliteFile
 from indexer.errors import (
     ErasureChangedError,
     ErasureNotFoundError,
@@ -223,12 +223,12 @@ def test_without_space_an_erasure_deletes_and_is_finished_later(tmp_path, monkey
     with open_gallery(tmp_path) as gallery:
         accepted = gallery.erasures.begin(scene_ids=[scene_of(gallery, "old 1").id])
         with monkeypatch.context() as patched, pytest.raises(StorageFullError):
-            patched.setattr(Store, "vacuum", full)
+            patched.setattr(SqliteFile, "vacuum", full)
             gallery.erasures.finish(accepted.id)
         assert scene_of(gallery, "old 1") is None
         assert gallery.erasures.get(accepted.id).completed_at is None
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "vacuum", full)
+        patched.setattr(SqliteFile, "vacuum", full)
         with open_gallery(tmp_path) as gallery:  # opens nevertheless
             assert gallery.erasures.get(accepted.id).completed_at is None
 

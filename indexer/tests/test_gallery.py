@@ -597,11 +597,11 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_half_stored_stays(
 
 @pytest.mark.sqlite
 def test_a_full_database_undoes_the_original_too(gallery, tmp_path):
-    with gallery._store._writer.connect() as connection:
+    with gallery._store.writer.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
     with pytest.raises(StorageFullError):
         gallery.add(new_scene("a"), people(90))
-    with gallery._store._writer.connect() as connection:
+    with gallery._store.writer.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 100000")
 
     assert files(tmp_path) == set()

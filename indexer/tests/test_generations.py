@@ -307,9 +307,9 @@ def test_a_deleted_generation_leaves_nothing(gallery):
 
     gallery.generations.delete(gallery.generations.all()[1].generation.id)
 
-    with gallery._store.read() as snapshot:
+    with gallery._store.read() as connection:
         for table, left in (("detections", 20), ("vectors", 20), ("scene_generations", 10)):
-            counted = snapshot.connection.exec_driver_sql(f"SELECT count(*) FROM {table}")
+            counted = connection.exec_driver_sql(f"SELECT count(*) FROM {table}")
             assert counted.scalar() == left
     assert answers(gallery, OLD) == before
 

@@ -5,8 +5,8 @@ import pytest
 from indexer.database import jobs as job_store
 from indexer.database import replies as reply_store
 from indexer.database.jobs import MAX_ERRORS, JobError, JobStore
+from indexer.database.opening import open_store
 from indexer.database.replies import Reply, ReplyStore
-from indexer.database.store import Store
 from indexer.errors import (
     InvalidCursorError,
     JobConflictError,
@@ -19,7 +19,7 @@ from indexer.tests.scenery import database_of
 
 @pytest.fixture
 def store(database, tmp_path):
-    opened = Store(database_of(tmp_path) or tmp_path / "gallery.sqlite3")
+    opened = open_store(database_of(tmp_path) or tmp_path / "gallery.sqlite3")
     yield opened
     opened.close()
 

@@ -44,8 +44,8 @@ def labelled_crowd(gallery, persons=22, boxes=4, seed=0):
 
 
 def rows(gallery, table):
-    with gallery._store.read() as snapshot:
-        return snapshot.connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+    with gallery._store.read() as connection:
+        return connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
 
 
 def test_a_label_is_kept_until_another_takes_its_place_or_it_is_removed(gallery, tmp_path):
@@ -114,7 +114,7 @@ def test_labels_are_numbered_changes_that_the_index_follows(gallery):
 def test_a_label_can_be_removed_on_a_full_disk(gallery):
     (detection,) = add(gallery, "a", 1).detections
     gallery.people.label(detection.id, "ada")
-    with gallery._store._writer.connect() as connection:
+    with gallery._store.writer.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
@@ -200,8 +200,8 @@ def test_the_newest_calibration_of_the_model_is_in_use_and_survives(gallery, tmp
 def test_a_calibration_of_another_model_is_not_used(gallery):
     labelled_crowd(gallery)
     made = gallery.calibrations.make([0.05])
-    with gallery._store.write() as change:
-        change.connection.exec_driver_sql("UPDATE calibrations SET model_fingerprint = 'other'")
+    with gallery._store.write() as connection:
+        connection.exec_driver_sql("UPDATE calibrations SET model_fingerprint = 'other'")
 
     assert gallery.calibrations.all() == []
     assert gallery.calibrations.in_use() is None

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from indexer.database.store import Store
+from indexer.database.opening import open_store
 from indexer.errors import (
     DatabaseUnavailableError,
     GalleryError,
@@ -33,8 +33,8 @@ def two(tmp_path, postgres):
 
 def end_sessions(gallery, *, waiting_for):
     """End the database's sessions that hold an advisory lock, as a broken network does."""
-    with gallery._store.read() as snapshot:
-        snapshot.connection.exec_driver_sql(
+    with gallery._store.read() as connection:
+        connection.exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             f" AND objid = {waiting_for} AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -180,10 +180,10 @@ def test_numbers_of_changes_rise_in_the_order_in_which_they_are_seen(two):
     seen, ended = [], threading.Event()
 
     def watch():
-        store = Store(database_of(two[0]._writer.directory))
+        store = open_store(database_of(two[0]._writer.directory))
         while not ended.is_set():
-            with store.read() as snapshot:
-                numbers = snapshot.connection.exec_driver_sql("SELECT number FROM changes")
+            with store.read() as connection:
+                numbers = connection.exec_driver_sql("SELECT number FROM changes")
                 seen.append(set(numbers.scalars()))
         store.close()
 
@@ -233,8 +233,8 @@ def test_another_model_and_what_is_no_database_are_refused(tmp_path, postgres):
 
 
 def test_every_whole_number_has_64_bits(two):
-    with two[0]._store.read() as snapshot:
-        narrow = snapshot.connection.exec_driver_sql(
+    with two[0]._store.read() as connection:
+        narrow = connection.exec_driver_sql(
             "SELECT table_name, column_name FROM information_schema.columns"
             " WHERE table_schema = 'public' AND data_type IN ('integer', 'smallint')"
         ).all()

@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import indexer
-from indexer.database import generations
+from indexer.database import change_log, generations, scenes
 from indexer.database import migrate as migrate_module
-from indexer.database.store import Store
+from indexer.database import people as people_rows
+from indexer.database.opening import open_store
 from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
 from indexer.ids import new_id
@@ -32,23 +33,23 @@ def where(database, tmp_path):
 
 @pytest.fixture
 def store(where):
-    opened = Store(where)
+    opened = open_store(where)
     yield opened
     opened.close()
 
 
-def active_number(change):
-    active = generations.active(change.connection)
+def active_number(connection):
+    active = generations.active(connection)
     model = GalleryModel("stub", "5" * 64, DIM)
-    return (active or generations.begin(change.connection, model, "active")).number
+    return (active or generations.begin(connection, model, "active")).number
 
 
 def add(store, name, found=None, **metadata_of_scene):
-    with store.write() as change:
-        active = active_number(change)
+    with store.write() as connection:
+        active = active_number(connection)
         scene = new_scene(name, **metadata_of_scene)
-        id, number, added = change.add(scene, {active: found or people(2)})
-        return id, number, added[active].rows
+        id, added = scenes.add(connection, scene, {active: found or people(2)})
+        return id, added[active].rows
 
 
 def migrated_to(revision):
@@ -70,7 +71,7 @@ def older(database, tmp_path, monkeypatch):
     where = database_of(tmp_path / "older") or tmp_path / "older.sqlite3"
     with monkeypatch.context() as patched:
         patched.setattr(migrate_module, "make_tables", migrated_to("head"))
-        opened = Store(where)
+        opened = open_store(where)
     yield opened
     opened.close()
 
@@ -89,7 +90,7 @@ SCHEMA = {
 
 def schema_of(store):
     """All that a database says of its tables, without line breaks and quotes."""
-    with store._reader.connect() as connection:
+    with store.reader.connect() as connection:
         rows = [
             row
             for query in SCHEMA[connection.dialect.name]
@@ -99,7 +100,7 @@ def schema_of(store):
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(older):
-    with older._reader.connect() as connection:
+    with older.reader.connect() as connection:
         context = MigrationContext.configure(connection)
 
         assert compare_metadata(context, metadata) == []
@@ -110,7 +111,7 @@ def test_a_new_database_has_the_tables_that_the_migrations_make(store, older):
 
     assert len(made) > 30
     assert made == migrated
-    with store._reader.connect() as new, older._reader.connect() as old:
+    with store.reader.connect() as new, older.reader.connect() as old:
         assert [
             connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             for connection in (new, old)
@@ -125,23 +126,23 @@ def test_the_format_is_the_number_of_the_newest_migration():
 
 def test_a_newer_format_is_refused_and_both_numbers_are_named(tmp_path):
     path = tmp_path / "gallery.sqlite3"
-    Store(path).close()
+    open_store(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
     connection.close()
 
     with pytest.raises(GalleryMismatchError, match=f"format 99.*up to {FORMAT}"):
-        Store(path)
+        open_store(path)
 
 
 def test_a_database_of_another_program_is_refused_and_left_as_it_is(where, store):
-    with store._writer.begin() as connection:
+    with store.writer.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '1a2b3c'")
 
     with pytest.raises(GalleryMismatchError, match="something else"):
-        Store(where)
+        open_store(where)
 
-    with store._reader.connect() as connection:
+    with store.reader.connect() as connection:
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         assert version.scalar() == "1a2b3c"
 
@@ -152,10 +153,10 @@ def test_boxes_scores_and_embeddings_come_back_bit_for_bit(store):
     scores = found.scores.copy()
     scores[-2:] = tiny, 0
     found = Detections(found.boxes / 3, scores, found.embeddings)
-    _, _, rows = add(store, "a", found)
+    _, rows = add(store, "a", found)
 
-    with store.read() as snapshot:
-        (stored,) = snapshot.people(rows.tolist())
+    with store.read() as connection:
+        (stored,) = people_rows.at_rows(connection, rows.tolist())
 
     for name in ("boxes", "scores", "embeddings"):
         kept, given = getattr(stored.detections, name), getattr(found, name)
@@ -166,10 +167,10 @@ def test_boxes_scores_and_embeddings_come_back_bit_for_bit(store):
 def test_a_time_comes_back_in_utc_to_the_microsecond(store):
     there = timezone(timedelta(hours=5, minutes=45))
     taken = datetime(1969, 7, 20, 20, 17, 40, 123456, tzinfo=there)
-    id, _, _ = add(store, "a", captured_at=taken)
+    id, _ = add(store, "a", captured_at=taken)
 
-    with store.read() as snapshot:
-        stored = snapshot.scene(id=id).captured_at
+    with store.read() as connection:
+        stored = scenes.get(connection, id).captured_at
 
     assert stored == taken
     assert stored.tzinfo is UTC
@@ -181,71 +182,71 @@ def test_a_time_without_a_zone_is_refused(store):
 
 
 def test_changes_are_numbered_without_gaps(store):
-    first, _, _ = add(store, "a")
+    first, _ = add(store, "a")
     add(store, "b")
-    with store.write() as change:
-        change.remove(first)
-    with store.read() as snapshot:
-        assert snapshot.last_change() == 3
+    with store.write() as connection:
+        scenes.remove(connection, first)
+    with store.read() as connection:
+        assert change_log.last(connection) == 3
 
 
 def test_rows_of_removed_detections_are_not_given_again(store):
-    id, _, first = add(store, "a")
-    with store.write() as change:
-        change.remove(id)
-    _, _, second = add(store, "b")
+    id, first = add(store, "a")
+    with store.write() as connection:
+        scenes.remove(connection, id)
+    _, second = add(store, "b")
 
     assert first.max() < second.min()
 
 
 def test_a_removed_scene_leaves_no_rows_behind(store):
-    id, _, _ = add(store, "a", tags=("x",), attributes={"k": "v"})
-    with store.write() as change:
-        change.remove(id)
+    id, _ = add(store, "a", tags=("x",), attributes={"k": "v"})
+    with store.write() as connection:
+        scenes.remove(connection, id)
 
-    with store._reader.connect() as connection:
+    with store.reader.connect() as connection:
         for table in ("scenes", "scene_tags", "detections", "vectors"):
             assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
 
 
 def test_an_exception_in_a_transaction_undoes_all_of_it(store):
-    with pytest.raises(KeyError), store.write() as change:
-        change.add(new_scene("a", tags=("x",)), {active_number(change): people(3)})
+    with pytest.raises(KeyError), store.write() as connection:
+        scenes.add(connection, new_scene("a", tags=("x",)), {active_number(connection): people(3)})
         raise KeyError
 
-    with store.read() as snapshot:
-        assert snapshot.count(SceneFilter()) == 0
-        assert snapshot.last_change() == 0
+    with store.read() as connection:
+        assert scenes.count(connection, SceneFilter()) == 0
+        assert change_log.last(connection) == 0
 
 
 def test_a_snapshot_does_not_see_what_is_committed_after_it_began(store):
-    with store.read() as snapshot:
-        id, _, rows = add(store, "a")
+    with store.read() as connection:
+        _, rows = add(store, "a")
 
-        assert snapshot.scene(id=id) is None
-        assert list(snapshot.people(rows.tolist())) == []
+        assert scenes.count(connection, SceneFilter()) == 0
+        assert list(people_rows.at_rows(connection, rows.tolist())) == []
 
 
 def test_a_changed_byte_of_an_embedding_is_noticed_and_named(tmp_path):
     path = tmp_path / "gallery.sqlite3"
-    store = Store(path)
+    store = open_store(path)
     found = people(3)
     add(store, "a", found)
     store.close()
     content = bytearray(path.read_bytes())
     content[content.index(found.embeddings[1].tobytes()) + 5] ^= 1
     path.write_bytes(content)
-    store = Store(path)
+    store = open_store(path)
 
-    with store.read() as snapshot, pytest.raises(GalleryDamagedError, match="det_"):
-        list(snapshot.all_people())
+    with store.read() as connection, pytest.raises(GalleryDamagedError, match="det_"):
+        list(people_rows.everybody(connection))
 
     store.close()
 
 
 def test_a_cut_off_database_is_refused(tmp_path):
     path = tmp_path / "gallery.sqlite3"
-    store = Store(path)
+    store = open_store(path)
     for name in "abcdefgh":
         add(store, name, people(9))
     store.close()
@@ -254,7 +255,7 @@ def test_a_cut_off_database_is_refused(tmp_path):
     for length in np.linspace(1, len(content) - 1, 20).astype(int).tolist():
         path.write_bytes(content[:length])
         with pytest.raises(GalleryDamagedError, match=r"gallery\.sqlite3 is damaged"):
-            Store(path)
+            open_store(path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
@@ -262,23 +263,23 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     path.write_bytes(b"holiday pictures" * 1024)
 
     with pytest.raises(GalleryDamagedError, match="not a database"):
-        Store(path)
+        open_store(path)
 
 
 @pytest.mark.sqlite
 def test_a_full_disk_is_said_to_be_full_and_writing_goes_on_once_it_is_not(store):
-    with store._writer.connect() as connection:
+    with store.writer.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageFullError, match="no space"):
         add(store, "a", people(90))
-    with store._writer.connect() as connection:
+    with store.writer.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
 
     add(store, "a", people(90))
 
-    with store.read() as snapshot:
-        assert snapshot.last_change() == 1
+    with store.read() as connection:
+        assert change_log.last(connection) == 1
 
 
 def test_ids_grow_and_never_repeat_also_when_the_clock_goes_back(monkeypatch):
@@ -299,7 +300,7 @@ def test_a_format_that_is_cut_short_leaves_what_was_and_is_done_the_next_time(
     if step == "run_migrations":
         with monkeypatch.context() as patched:
             patched.setattr(migrate_module, "make_tables", migrated_to("0001"))
-            Store(path).close()
+            open_store(path).close()
     done = getattr(migrate_module, step)
 
     def die(connection):
@@ -313,19 +314,19 @@ def test_a_format_that_is_cut_short_leaves_what_was_and_is_done_the_next_time(
     before = tables()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(migrate_module, step, die)
-        Store(path)
+        open_store(path)
     assert tables() == before
 
-    store = Store(path)
-    with store.read() as snapshot:
-        assert snapshot.count(SceneFilter()) == 0
+    store = open_store(path)
+    with store.read() as connection:
+        assert scenes.count(connection, SceneFilter()) == 0
     store.close()
 
 
 def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(migrate_module, "make_tables", migrated_to("0001"))
-        Store(tmp_path / "gallery.sqlite3").close()
+        open_store(tmp_path / "gallery.sqlite3").close()
     with closing(sqlite3.connect(tmp_path / "gallery.sqlite3")) as old, old:
         old.executescript("""
             INSERT INTO gallery VALUES (1, 'stub', 'f', 2, NULL, 7);
@@ -337,22 +338,22 @@ def test_a_gallery_of_an_older_format_keeps_its_scenes(tmp_path, monkeypatch):
             DELETE FROM detections WHERE row = 8;
         """)
 
-    new = Store(tmp_path / "gallery.sqlite3")
-    with new.read() as snapshot:
-        version = snapshot.connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    new = open_store(tmp_path / "gallery.sqlite3")
+    with new.read() as connection:
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         assert int(version.scalar()) == FORMAT
-        scene = snapshot.scene(id="img_a")
+        scene = scenes.get(connection, "img_a")
         assert scene.camera_id == "gate"
         assert [(one.id, one.box) for one in scene.detections] == [("det_a", (1, 2, 3, 4))]
-        assert generations.active(snapshot.connection).model == GalleryModel("stub", "f", 2)
-        assert generations.lacking(snapshot.connection, 1, 1) == {}
-        vectors = snapshot.connection.exec_driver_sql("SELECT row, embedding FROM vectors")
+        assert generations.active(connection).model == GalleryModel("stub", "f", 2)
+        assert generations.lacking(connection, 1, 1) == {}
+        vectors = connection.exec_driver_sql("SELECT row, embedding FROM vectors")
         assert vectors.all() == [(3, b"\0\0\x80\x3f\0\0\0\0")]
-        assert not snapshot.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    with new.write() as change:
-        _, _, added = change.add(new_scene("b"), {1: people(2, dim=2)})
+        assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    with new.write() as connection:
+        _, added = scenes.add(connection, new_scene("b"), {1: people(2, dim=2)})
         assert added[1].rows.tolist() == [9, 10]  # 8 was given once
-        change.remove("img_a")
-        left = change.connection.exec_driver_sql("SELECT row FROM vectors WHERE row < 9")
+        scenes.remove(connection, "img_a")
+        left = connection.exec_driver_sql("SELECT row FROM vectors WHERE row < 9")
         assert left.all() == []
     new.close()

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from indexer.database.columns import WHOLE
+from indexer.database.statements import WHOLE
 
 revision = "0002"
 down_revision = "0001"

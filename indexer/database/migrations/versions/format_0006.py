@@ -6,7 +6,7 @@ import zlib
 import sqlalchemy as sa
 from alembic import op
 
-from indexer.database.columns import WHOLE
+from indexer.database.statements import WHOLE
 
 revision = "0006"
 down_revision = "0005"
