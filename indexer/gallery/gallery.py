@@ -31,7 +31,6 @@ changed, by the numbers of the changes. All of them read the originals in the sa
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -39,11 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.database import change_log, generations, people, scenes
-from indexer.database.audit import acting_as
 from indexer.database.jobs import JobStore
 from indexer.database.opening import open_store
 from indexer.database.replies import Reply, ReplyStore, keep_reply
-from indexer.database.retention import expired, is_expired
 from indexer.database.store import DATABASE
 from indexer.database.tables import FORMAT
 from indexer.errors import (
@@ -75,6 +72,7 @@ from indexer.gallery.writer import Writer
 from indexer.index.engines import MilvusServer, check_engine
 from indexer.index.follower import ActiveIndex
 from indexer.index.live import View, number_of
+from indexer.index.ranking import GroupBy, lowest_needed, ranked
 from indexer.locks import DirectoryLock
 from indexer.records import (
     EVERY_SCENE,
@@ -86,11 +84,9 @@ from indexer.records import (
     SceneFilter,
     StoredScene,
 )
-from indexer.search.ranking import GroupBy, lowest_needed, ranked
 from models.detections import Detections
 
 NO_PEOPLE: Mapping[str, Detections] = {}
-EXPIRED_AT_ONCE = 500
 
 
 class Gallery:
@@ -152,7 +148,7 @@ class Gallery:
             self.calibrations = Calibrations(self._writer)
             self.erasures = Erasures(self._writer)
             self.snapshots = Snapshots(snapshots, self._writer, self.trail)
-            self.upkeep = Upkeep(self._writer, self.trail)
+            self.upkeep = Upkeep(self._writer, self.trail, self.remove)
             self._writer.refill()
             self.erasures.finish_all()
             self._opened = opened.pop_all()
@@ -356,37 +352,6 @@ class Gallery:
             writer.erase_original(sha256)
             writer.on_step("erased")
             writer.refill()
-
-    def expire(
-        self, days: Mapping[str, int], at: datetime, *, stop: Callable[[], bool] = lambda: False
-    ) -> int:
-        """Remove the scenes that are older than their camera allows.
-
-        Args:
-            days: how long scenes stay, by camera; "*" is every other camera, and none.
-            at: the time now. A scene's age counts from captured_at or else created_at.
-            stop: asked before each scene whether to stop here.
-
-        Returns:
-            How many were removed.
-        """
-        removed = 0
-        with acting_as("(retention)"):
-            while True:
-                with self._store.read() as connection:
-                    found = expired(connection, days, at, EXPIRED_AT_ONCE)
-                for id in found:
-                    if stop():
-                        return removed
-                    with self._writer.changing():
-                        # Its camera or time may have been changed meanwhile.
-                        with self._store.read() as connection:
-                            still = is_expired(connection, days, at, id)
-                        if still:
-                            self.remove(id)
-                            removed += 1
-                if len(found) < EXPIRED_AT_ONCE:
-                    return removed
 
     def get(self, scene_id: str, *, view: View | None = None) -> StoredScene:
         """A scene and its people, as the generation of the view sees them, or the active one.

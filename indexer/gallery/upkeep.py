@@ -1,6 +1,11 @@
-"""Upkeep of a gallery: what removals leave unused, in the index and on disk, is freed."""
+"""Upkeep of a gallery: scenes that are too old go, and what removals leave unused is freed."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from indexer.database import audit, scenes
+from indexer.database.audit import acting_as
+from indexer.database.retention import expired, is_expired
 from indexer.files.object_originals import ObjectOriginals
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
@@ -10,14 +15,16 @@ from indexer.records import Compaction, IndexState
 UNUSED_SHARE = 0.2
 UNUSED_SLOTS = 1_000
 UNUSED_BYTES = 2**20
+EXPIRED_AT_ONCE = 500
 
 
 class Upkeep:
-    """What is done now and then to free space, as gallery.upkeep."""
+    """What is done now and then, as gallery.upkeep."""
 
-    def __init__(self, writer: Writer, trail: Trail) -> None:
+    def __init__(self, writer: Writer, trail: Trail, remove: Callable[[str], None]) -> None:
         self._writer = writer
         self._trail = trail
+        self._remove = remove  # Gallery.remove
 
     def index_state(self) -> IndexState:
         """How much the index and the database hold, and how much of it is unused."""
@@ -69,6 +76,37 @@ class Upkeep:
             )
             self._trail.note("index_compacted", "index", gone=compaction.gone, vacuumed=wasteful)
             return compaction
+
+    def expire(
+        self, days: Mapping[str, int], at: datetime, *, stop: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Remove the scenes that are older than their camera allows.
+
+        Args:
+            days: how long scenes stay, by camera; "*" is every other camera, and none.
+            at: the time now. A scene's age counts from captured_at or else created_at.
+            stop: asked before each scene whether to stop here.
+
+        Returns:
+            How many were removed.
+        """
+        removed = 0
+        with acting_as("(retention)"):
+            while True:
+                with self._writer.store.read() as connection:
+                    found = expired(connection, days, at, EXPIRED_AT_ONCE)
+                for id in found:
+                    if stop():
+                        return removed
+                    with self._writer.changing():
+                        # Its camera or time may have been changed meanwhile.
+                        with self._writer.store.read() as connection:
+                            still = is_expired(connection, days, at, id)
+                        if still:
+                            self._remove(id)
+                            removed += 1
+                if len(found) < EXPIRED_AT_ONCE:
+                    return removed
 
     def sweep_originals(self) -> None:
         """Delete the originals without a scene that a dead process left in object storage.

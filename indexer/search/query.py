@@ -18,8 +18,8 @@ from indexer.errors import (
 )
 from indexer.gallery.gallery import Gallery
 from indexer.index.live import View
+from indexer.index.ranking import GroupBy
 from indexer.records import EVERY_SCENE, GalleryHit, GalleryModel, SceneFilter
-from indexer.search.ranking import GroupBy
 from indexer.search.rerank import by_context, by_neighbours
 from models.detections import Detections
 from models.detector import Detector

@@ -9,7 +9,6 @@ import pytest
 from indexer.database.audit import acting_as
 from indexer.database.retention import parse_retention
 from indexer.errors import SceneNotFoundError, StorageFullError
-from indexer.gallery import gallery as gallery_module
 from indexer.gallery import upkeep
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
@@ -157,9 +156,9 @@ def test_scenes_go_when_their_camera_allows_no_more(gallery, tmp_path):
     add("nowhere, new", None, 364)
     add("no time", "gate", None)
 
-    assert gallery.expire({"gate": 30}, NOW) == 1
-    assert gallery.expire({"gate": 30, "*": 365}, NOW) == 2
-    assert gallery.expire({"gate": 30, "*": 365}, NOW) == 0
+    assert gallery.upkeep.expire({"gate": 30}, NOW) == 1
+    assert gallery.upkeep.expire({"gate": 30, "*": 365}, NOW) == 2
+    assert gallery.upkeep.expire({"gate": 30, "*": 365}, NOW) == 0
 
     left = {gallery.scenes.content(scene.id).decode() for scene in gallery.scenes.page().scenes}
     assert left == {"gate, new", "door, new", "nowhere, new", "no time"}
@@ -172,17 +171,17 @@ def test_without_captured_at_the_time_of_adding_counts(gallery):
     gallery.add(new_scene("a", camera_id="gate"), people(2))
     now = datetime.now(UTC)
 
-    assert gallery.expire({"gate": 30}, now + timedelta(days=29)) == 0
-    assert gallery.expire({"gate": 30}, now + timedelta(days=31)) == 1
+    assert gallery.upkeep.expire({"gate": 30}, now + timedelta(days=29)) == 0
+    assert gallery.upkeep.expire({"gate": 30}, now + timedelta(days=31)) == 1
 
 
 def test_more_scenes_than_one_round_takes_all_go(gallery, monkeypatch):
-    monkeypatch.setattr(gallery_module, "EXPIRED_AT_ONCE", 3)
+    monkeypatch.setattr(upkeep, "EXPIRED_AT_ONCE", 3)
     for number in range(10):
         taken = NOW - timedelta(days=number)
         gallery.add(new_scene(f"{number}", captured_at=taken), people(1))
 
-    assert gallery.expire({"*": 2}, NOW) == 7
+    assert gallery.upkeep.expire({"*": 2}, NOW) == 7
     assert gallery.scenes.count() == 3
 
 

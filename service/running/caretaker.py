@@ -70,7 +70,7 @@ class Caretaker:
         """Delete images and audit entries that are too old."""
         at = now()
         if self._retention:
-            removed = self._gallery.expire(self._retention, at, stop=self._stopping.is_set)
+            removed = self._gallery.upkeep.expire(self._retention, at, stop=self._stopping.is_set)
             self.expired += removed
             self._metrics.expired.inc(removed)
             if removed:
