@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import service
-from indexer.database import replies as reply_store
+from indexer.rows import replies as reply_store
 from service.tests import dying_add
 from service.tests.stub import picture
 

@@ -17,8 +17,8 @@ import time
 import numpy as np
 import pytest
 
-from indexer.database.jobs import LEASE_S
 from indexer.gallery.manifest import check_snapshot
+from indexer.rows.jobs import LEASE_S
 from indexer.tests.scenery import database_of
 from indexer.tests.servers import ENGINE, psycopg
 from service.tests.serving import Client, Served, free_port, scene

@@ -37,7 +37,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from indexer.database.audit import acting_as
 from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
 from indexer.gallery.gallery import Gallery
 from indexer.gallery.moving import export_gallery, import_gallery
@@ -51,6 +50,7 @@ from indexer.ingest.bulk_workers import Pool, Processes, RayActors, Work
 from indexer.ingest.ingest import find_images, ingest
 from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
+from indexer.rows.audit import acting_as
 from indexer.times import time_of
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError

@@ -11,8 +11,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from indexer.database.retention import parse_retention
 from indexer.index.engines import MilvusServer
+from indexer.rows.retention import parse_retention
 from models.detector import DEFAULT_MODEL, model_directory
 from models.errors import PersonSearchError
 from models.image import ImageLimits

@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import generations, scenes
 from indexer.database.opening import open_store
 from indexer.database.store import DATABASE
 from indexer.gallery.gallery import Gallery
 from indexer.index.engines import ENGINES, open_index
 from indexer.index.exact import ExactIndex
 from indexer.records import GalleryModel, NewScene
+from indexer.rows import generations, scenes
 from models.detections import Detections
 from models.similarity import gallery_vectors
 

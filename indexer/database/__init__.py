@@ -1,1 +1,1 @@
-"""Where rows are: SQLite or PostgreSQL, one module per kind of row."""
+"""The database of a gallery: a file of SQLite or PostgreSQL, its tables and their migrations."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from indexer.database import generations
 from indexer.database.migrate import migrate
 from indexer.database.sqlite import SqliteFile
 from indexer.database.store import Store
-from indexer.database.tables import indexes, metadata
+from indexer.database.tables import generations, indexes, metadata
 from indexer.errors import GalleryNotEmptyError
 
 ROWS_AT_ONCE = 2_000
@@ -24,7 +23,7 @@ def copy_all(source: Store, target: Store) -> None:
         GalleryNotEmptyError: target holds something already; nothing was changed.
     """
     with source.read() as theirs, target.write() as ours:
-        if generations.counts(ours):
+        if ours.execute(select(generations.c.number).limit(1)).first() is not None:
             raise GalleryNotEmptyError(f"there is a gallery in {target.name} already")
         counters = source.counters(theirs)
         copy_rows(theirs, ours)

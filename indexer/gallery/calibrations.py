@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from indexer.database import calibrations
-from indexer.database.crowd import labelled
 from indexer.gallery.writer import Writer
 from indexer.index.live import View
 from indexer.records import StoredCalibration
+from indexer.rows import calibrations
+from indexer.rows.crowd import labelled
 from models.detections import Detections
 from models.evaluation.calibration import calibrate
 

@@ -1,6 +1,6 @@
 """The erasures of a gallery: rows, index, originals, and every other place with the bytes.
 
-What is to go is written down first (indexer/database/erasures.py); each step here can be repeated.
+What is to go is written down first (indexer/rows/erasures.py); each step here can be repeated.
 """
 
 import logging
@@ -10,9 +10,6 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import change_log, erasures, people, scenes
-from indexer.database.audit import acting_as
-from indexer.database.erasures import Erasure, Pending
 from indexer.errors import (
     DetectionNotFoundError,
     ErasureChangedError,
@@ -21,6 +18,9 @@ from indexer.errors import (
 )
 from indexer.files.originals import ORIGINALS
 from indexer.gallery.writer import Writer
+from indexer.rows import change_log, erasures, people, scenes
+from indexer.rows.audit import acting_as
+from indexer.rows.erasures import Erasure, Pending
 
 ERASED_AT_ONCE = 100  # scenes or detections, in one transaction
 

@@ -37,10 +37,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import change_log, generations, people, scenes
-from indexer.database.jobs import JobStore
 from indexer.database.opening import open_store
-from indexer.database.replies import Reply, ReplyStore, keep_reply
 from indexer.database.store import DATABASE
 from indexer.database.tables import FORMAT
 from indexer.errors import (
@@ -84,6 +81,9 @@ from indexer.records import (
     SceneFilter,
     StoredScene,
 )
+from indexer.rows import change_log, generations, people, scenes
+from indexer.rows.jobs import JobStore
+from indexer.rows.replies import Reply, ReplyStore, keep_reply
 from models.detections import Detections
 
 NO_PEOPLE: Mapping[str, Detections] = {}

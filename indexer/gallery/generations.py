@@ -13,7 +13,6 @@ and the process may die between any two:
 from collections.abc import Mapping
 from dataclasses import replace
 
-from indexer.database import audit, change_log, generations, people, scenes
 from indexer.errors import (
     GalleryDamagedError,
     GalleryMismatchError,
@@ -25,6 +24,7 @@ from indexer.errors import (
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
 from indexer.records import EVERY_SCENE, GalleryModel, Generation, GenerationCount
+from indexer.rows import audit, change_log, generations, people, scenes
 from models.detections import Detections
 
 SCENES_AT_ONCE = 200  # of a generation that is deleted, in one transaction

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexer.database import audit
 from indexer.database.opening import open_store
 from indexer.database.store import DATABASE, Store
 from indexer.database.transfer import copy_all
@@ -21,6 +20,7 @@ from indexer.gallery.gallery import Gallery
 from indexer.gallery.manifest import Manifest, check_snapshot
 from indexer.gallery.opening import open_originals
 from indexer.locks import DirectoryLock
+from indexer.rows import audit
 
 Progress = Callable[[int, int], None]
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from indexer.database import generations, scenes
 from indexer.database.opening import open_store
 from indexer.database.store import DATABASE, Store
 from indexer.errors import GalleryDamagedError, GalleryError, GalleryMismatchError
@@ -16,6 +15,7 @@ from indexer.files.originals import ORIGINALS, Originals
 from indexer.gallery.restoring import finish_restore, has_gallery
 from indexer.locks import DirectoryLock
 from indexer.records import EVERY_SCENE, GalleryModel
+from indexer.rows import generations, scenes
 
 _log = logging.getLogger(__name__)
 

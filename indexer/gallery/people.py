@@ -5,11 +5,11 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import change_log, labels, people
-from indexer.database.crowd import everybody, labelled
 from indexer.gallery.writer import Writer
 from indexer.index.live import View, number_of
 from indexer.records import Crowd, Generation, StoredDetection
+from indexer.rows import change_log, labels, people
+from indexer.rows.crowd import everybody, labelled
 
 
 class People:

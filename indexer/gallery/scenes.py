@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from indexer.cursor import read_cursor, write_cursor
-from indexer.database import scenes
-from indexer.database.overview import Overview, overview
 from indexer.errors import GalleryDamagedError
 from indexer.gallery.writer import Writer
 from indexer.records import EVERY_SCENE, SceneFilter, ScenePage, StoredScene
+from indexer.rows import scenes
+from indexer.rows.overview import Overview, overview
 from models.image import DecodedImage, ImageLimits, read_image
 
 

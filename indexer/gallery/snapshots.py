@@ -30,7 +30,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.database import erasures
 from indexer.database.store import DATABASE, Frozen
 from indexer.errors import (
     GalleryError,
@@ -52,6 +51,7 @@ from indexer.gallery.manifest import (
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
 from indexer.ids import new_id
+from indexer.rows import erasures
 from indexer.times import microseconds, now
 
 SNAPSHOTS = "snapshots"

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from indexer.database import audit
-from indexer.database.audit import AuditEntry
 from indexer.gallery.writer import Writer
+from indexer.rows import audit
+from indexer.rows.audit import AuditEntry
 
 
 class Trail:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from indexer.database import audit, scenes
-from indexer.database.audit import acting_as
-from indexer.database.retention import expired, is_expired
 from indexer.files.object_originals import ObjectOriginals
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
 from indexer.records import Compaction, IndexState
+from indexer.rows import audit, scenes
+from indexer.rows.audit import acting_as
+from indexer.rows.retention import expired, is_expired
 
 # The index in memory is filled anew, and the database written anew, when so much of it is unused.
 UNUSED_SHARE = 0.2

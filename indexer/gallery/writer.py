@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from indexer.database import change_log
 from indexer.database.store import Store
 from indexer.errors import GalleryError, StorageFullError
 from indexer.files.object_originals import ObjectOriginals
@@ -18,6 +17,7 @@ from indexer.files.originals import Originals
 from indexer.files.reserve import Reserve
 from indexer.gallery.opening import sweep
 from indexer.index.follower import ActiveIndex
+from indexer.rows import change_log
 
 T = TypeVar("T")
 

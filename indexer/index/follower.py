@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database import change_log, generations, people, scenes
 from indexer.database.store import Store
 from indexer.errors import GalleryDamagedError, GalleryError
 from indexer.index.engines import OUTSIDE, MilvusServer
 from indexer.index.live import LiveIndex, PeopleIndex
 from indexer.records import Generation
+from indexer.rows import change_log, generations, people, scenes
 
 if TYPE_CHECKING:
     from indexer.index.milvus import MilvusIndex

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from indexer.database import scenes as scene_rows
-from indexer.database.people import StoredPeople
 from indexer.index.engines import open_index
 from indexer.locks import ReadWriteLock
 from indexer.records import EVERY_SCENE, Generation, SceneFilter
+from indexer.rows import scenes as scene_rows
+from indexer.rows.people import StoredPeople
 from models.similarity import gallery_vectors
 
 

@@ -25,8 +25,6 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 from sqlalchemy import Connection, delete, insert, select, update
 
-from indexer.database import change_log, people, scenes
-from indexer.database.people import StoredPeople
 from indexer.database.store import Store
 from indexer.database.tables import indexes
 from indexer.errors import DatabaseUnavailableError
@@ -34,6 +32,8 @@ from indexer.index.engines import OUTSIDE, MilvusServer
 from indexer.index.live import Nearest
 from indexer.index.milvus_filter import COLUMNS, MOST_TAGS, columns_of, expression, listed
 from indexer.records import EVERY_SCENE, Generation, SceneFilter
+from indexer.rows import change_log, people, scenes
+from indexer.rows.people import StoredPeople
 from indexer.times import microseconds, now
 from models.similarity import gallery_vectors
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from indexer.database import scenes
 from indexer.records import SceneFilter, StoredScene, TimeOfDay
+from indexer.rows import scenes
 from indexer.times import DAY, microseconds, offsets, since_midnight
 
 COLUMNS = ("camera", "captured", "clock")  # 64-bit numbers

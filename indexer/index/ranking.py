@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from indexer.database import labels, scenes
-from indexer.database.people import StoredPeople
 from indexer.index.live import Nearest
 from indexer.records import GalleryHit, StoredDetection
+from indexer.rows import labels, scenes
+from indexer.rows.people import StoredPeople
 
 GroupBy = Literal["detection", "image"]
 

@@ -12,10 +12,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.database.replies import Reply
 from indexer.errors import ExternalIdConflictError, GenerationSwappedError
 from indexer.gallery.gallery import Gallery
 from indexer.records import AddResult, GalleryModel, NewScene, SceneFilter, StoredScene
+from indexer.rows.replies import Reply
 from models.detections import Detections
 from models.detector import Detector
 from models.errors import ImageError, ImageTooLargeError, PersonSearchError

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from indexer import __main__ as cli
-from indexer.database.audit import acting_as
 from indexer.errors import GalleryError
 from indexer.ingest.bulk import Stored
 from indexer.ingest.bulk_workers import Processes, RayActors, WorkerLostError
 from indexer.ingest.ingest import ingest
+from indexer.rows.audit import acting_as
 from indexer.tests.bulk_run import ChangingDetector, run
 from indexer.tests.scenery import StubDetector, open_gallery, picture
 

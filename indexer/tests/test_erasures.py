@@ -2,7 +2,6 @@ import threading
 
 import pytest
 
-from indexer.database.erasures import hash_id
 from indexer.database.sqlite import SqliteFile
 from indexer.errors import (
     ErasureChangedError,
@@ -11,6 +10,7 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.gallery.gallery import Gallery
+from indexer.rows.erasures import hash_id
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death

@@ -2,11 +2,7 @@ import time
 
 import pytest
 
-from indexer.database import jobs as job_store
-from indexer.database import replies as reply_store
-from indexer.database.jobs import MAX_ERRORS, JobError, JobStore
 from indexer.database.opening import open_store
-from indexer.database.replies import Reply, ReplyStore
 from indexer.errors import (
     InvalidCursorError,
     JobConflictError,
@@ -14,6 +10,10 @@ from indexer.errors import (
     TooManyJobsError,
 )
 from indexer.ids import new_id
+from indexer.rows import jobs as job_store
+from indexer.rows import replies as reply_store
+from indexer.rows.jobs import MAX_ERRORS, JobError, JobStore
+from indexer.rows.replies import Reply, ReplyStore
 from indexer.tests.scenery import database_of
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from indexer.database.audit import acting_as
-from indexer.database.retention import parse_retention
 from indexer.errors import SceneNotFoundError, StorageFullError
 from indexer.gallery import upkeep
+from indexer.rows.audit import acting_as
+from indexer.rows.retention import parse_retention
 from indexer.tests.dying import DEATH
 from indexer.tests.scenery import new_scene, open_gallery, people
 from indexer.tests.test_crash_recovery import assert_whole, death, gallery_of_three

@@ -13,14 +13,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import indexer
-from indexer.database import change_log, generations, scenes
 from indexer.database import migrate as migrate_module
-from indexer.database import people as people_rows
 from indexer.database.opening import open_store
 from indexer.database.tables import FORMAT, metadata
 from indexer.errors import GalleryDamagedError, GalleryMismatchError, StorageFullError
 from indexer.ids import new_id
 from indexer.records import GalleryModel, SceneFilter
+from indexer.rows import change_log, generations, scenes
+from indexer.rows import people as people_rows
 from indexer.tests.scenery import DIM, database_of, new_scene, people
 from models.detections import Detections
 

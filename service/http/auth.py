@@ -5,7 +5,7 @@ from typing import Any, cast
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from indexer.database.audit import act_as
+from indexer.rows.audit import act_as
 from service.http.errors import RequestError
 from service.http.keys import Keys
 from service.settings import SCOPES, ApiKey

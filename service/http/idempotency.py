@@ -13,8 +13,8 @@ import anyio.to_thread
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from indexer.database.replies import Reply, ReplyStore
 from indexer.errors import StorageFullError
+from indexer.rows.replies import Reply, ReplyStore
 from models.errors import PersonSearchError
 from service.http.auth import key_name
 from service.http.edge import logger, request_id

@@ -10,8 +10,8 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.datastructures import UploadFile
 
-from indexer.database.replies import Reply
 from indexer.records import StoredScene
+from indexer.rows.replies import Reply
 from models.errors import ImageTooLargeError, PersonSearchError
 from service.http.auth import authorize, route_scope
 from service.http.bodies import (

@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from indexer.database.replies import Reply
 from indexer.errors import ExternalIdConflictError, GalleryError
 from indexer.ingest.ingest import index_scene
 from indexer.records import AddResult, StoredScene
+from indexer.rows.replies import Reply
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.http.bodies import parse_json

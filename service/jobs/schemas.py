@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints
 
-from indexer.database.jobs import JobError, JobRecord
+from indexer.rows.jobs import JobError, JobRecord
 from service.http.fields import Schema, Time
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]

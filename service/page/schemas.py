@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from indexer.database.overview import Overview
+from indexer.rows.overview import Overview
 from service.http.fields import Schema, Time
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from indexer.database.audit import acting_as
 from indexer.gallery.gallery import Gallery
+from indexer.rows.audit import acting_as
 from indexer.times import now
 from models.errors import PersonSearchError
 from service.http.edge import logger

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.database.audit import acting_as
-from indexer.database.jobs import LEASE_S, MAX_ERRORS, JobError, JobRecord, JobStore
-from indexer.database.replies import Reply, ReplyStore
 from indexer.errors import DatabaseUnavailableError, StorageFullError
 from indexer.ids import new_id
+from indexer.rows.audit import acting_as
+from indexer.rows.jobs import LEASE_S, MAX_ERRORS, JobError, JobRecord, JobStore
+from indexer.rows.replies import Reply, ReplyStore
 from models.errors import PersonSearchError
 from service.http.edge import logger
 from service.http.errors import OverloadedError, RequestError, ShuttingDownError, problem

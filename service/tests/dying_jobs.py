@@ -14,8 +14,8 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from indexer.database.jobs import JobStore
 from indexer.gallery.gallery import Gallery
+from indexer.rows.jobs import JobStore
 from service.app import create_app
 from service.kinds import job_kinds
 from service.running.spool import Spool

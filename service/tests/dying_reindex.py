@@ -12,9 +12,9 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from indexer.database import generations
-from indexer.database.jobs import JobStore
 from indexer.gallery.generations import Generations
+from indexer.rows import generations
+from indexer.rows.jobs import JobStore
 from service.app import create_app
 from service.settings import Settings
 from service.tests.stub import OtherStub, StubDetector, picture

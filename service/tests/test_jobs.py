@@ -382,7 +382,7 @@ def test_a_full_disk_makes_an_import_wait_and_space_lets_it_go_on(opened, photos
 
 def test_a_job_whose_end_could_not_be_written_ends_when_its_lease_lapses(opened, monkeypatch):
     monkeypatch.setattr("service.running.jobs.IDLE_S", 0.05)
-    monkeypatch.setattr("indexer.database.jobs.LEASE_S", 0)
+    monkeypatch.setattr("indexer.rows.jobs.LEASE_S", 0)
     ran, failed = [], []
     with opened({"work": lambda context: ran.append(1) or {}}) as parts:
         finish = parts.gallery.jobs.finish

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from indexer.cursor import read_cursor, write_cursor
-from indexer.database.erasures import Erasure, hash_id
 from indexer.errors import StorageFullError, TooManyJobsError
 from indexer.gallery.snapshots import holding
+from indexer.rows.erasures import Erasure, hash_id
 from indexer.search.query import QueryPerson
 from service.http.auth import authorize, key_name, route_scope
 from service.http.bodies import (

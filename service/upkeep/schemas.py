@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, model_validator
 
-from indexer.database.audit import AuditEntry
-from indexer.database.erasures import Erasure
 from indexer.gallery.snapshots import Snapshot
 from indexer.records import StoredScene
+from indexer.rows.audit import AuditEntry
+from indexer.rows.erasures import Erasure
 from indexer.times import time_of
 from service.generations.schemas import GenerationRecord
 from service.http.fields import ExternalId, Id, ModelOfIndex, Schema, Time

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, and_, func, insert, select
 
-from indexer.database import audit
 from indexer.database.statements import chunks
 from indexer.database.tables import changes
+from indexer.rows import audit
 from indexer.times import microseconds, now
 
 REMOVALS = ("scene_removed", "detection_removed")  # kinds of changes that take people away

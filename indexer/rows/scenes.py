@@ -26,13 +26,13 @@ from sqlalchemy import (
     update,
 )
 
-from indexer.database import change_log, generations, people
-from indexer.database.people import StoredPeople
 from indexer.database.statements import TimeOfDay, chunks
 from indexer.database.tables import detections, scene_tags, scenes
 from indexer.errors import ExternalIdConflictError, GalleryDamagedError, SceneNotFoundError
 from indexer.ids import new_id
 from indexer.records import NewScene, SceneFilter, StoredScene
+from indexer.rows import change_log, generations, people
+from indexer.rows.people import StoredPeople
 from indexer.times import microseconds, now, since_midnight, time_of
 from models.detections import Detections
 

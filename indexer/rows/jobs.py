@@ -18,11 +18,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 
 from indexer.cursor import read_cursor, write_cursor
-from indexer.database.replies import Reply, keep_reply
 from indexer.database.statements import insert
 from indexer.database.store import Store
 from indexer.database.tables import job_errors, jobs
 from indexer.errors import JobConflictError, JobNotFoundError, TooManyJobsError
+from indexer.rows.replies import Reply, keep_reply
 from indexer.times import EPOCH
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")

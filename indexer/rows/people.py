@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
-from indexer.database import change_log, generations
 from indexer.database.statements import CHUNK, chunks
 from indexer.database.tables import (
     detections,
@@ -28,6 +27,7 @@ from indexer.database.tables import (
 from indexer.errors import DetectionGoneError, DetectionNotFoundError, GalleryDamagedError
 from indexer.ids import new_id
 from indexer.records import StoredDetection
+from indexer.rows import change_log, generations
 from indexer.same_people import overlapping, paired
 from models.detections import Detections
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, delete, insert, select
 
-from indexer.database import change_log
 from indexer.database.statements import chunks
 from indexer.database.tables import detections, labels
 from indexer.errors import DetectionNotFoundError, LabelNotFoundError
+from indexer.rows import change_log
 from indexer.times import microseconds, now
 
 _BY_ROW = (

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 from sqlalchemy import Connection
 
-from indexer.database import labels, people, scenes
-from indexer.database.people import StoredPeople
 from indexer.database.statements import chunks
 from indexer.errors import CrowdTooLargeError
 from indexer.records import EVERY_SCENE, Crowd, Generation
+from indexer.rows import labels, people, scenes
+from indexer.rows.people import StoredPeople
 from models.detections import Detections
 
 

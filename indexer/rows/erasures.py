@@ -33,11 +33,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from indexer.database import audit
 from indexer.database.statements import chunks
 from indexer.database.tables import detections, erasures, replies, scenes
 from indexer.errors import ErasureNotFoundError
 from indexer.ids import new_id
+from indexer.rows import audit
 from indexer.times import microseconds, now, time_of
 
 What = Literal["images", "detections"]

@@ -1,0 +1,1 @@
+"""What a gallery stores: a module for each kind of row, functions that take a connection."""
