@@ -1,4 +1,4 @@
-"""Where a list goes on: an id that callers need not look into."""
+"""Cursors: where a list goes on, as text that callers need not understand."""
 
 import base64
 import binascii

@@ -69,13 +69,13 @@ class CalibrationNotFoundError(GalleryError):
 
 
 class CrowdTooLargeError(GalleryError):
-    """More people are to be read at once than memory is meant for."""
+    """More people would be read at once than the limit on memory allows."""
 
     code = "too_many_people"
 
 
 class NothingToEvaluateError(GalleryError):
-    """No query can be asked: no label is in two scenes."""
+    """There is no query to measure with: no label is in two scenes."""
 
     code = "nothing_to_evaluate"
 
@@ -99,7 +99,7 @@ class OppositeQueriesError(GalleryError):
 
 
 class DetectionGoneError(DetectionNotFoundError):
-    """Another model saw a detection of this id; the one that answers does not."""
+    """Another model saw a detection with this id; the active one does not."""
 
     code = "detection_gone"
 
@@ -135,7 +135,7 @@ class GalleryDamagedError(GalleryError):
 
 
 class GalleryNotEmptyError(GalleryError):
-    """A gallery is to be imported where there is one already."""
+    """A gallery cannot be imported where there is one already."""
 
     code = "gallery"
 
@@ -165,7 +165,7 @@ class ErasureNotFoundError(GalleryError):
 
 
 class ErasureChangedError(GalleryError):
-    """What would be erased is not what was agreed to."""
+    """What would be erased has changed since it was agreed to."""
 
     code = "erasure_changed"
 
@@ -195,7 +195,7 @@ class GenerationActiveError(GalleryError):
 
 
 class GenerationSwappedError(GalleryError):
-    """People of a model were to be stored whose generation answers no more; try again."""
+    """The people to store are those of a model whose generation is no longer active; try again."""
 
     code = "gallery"
 
@@ -213,13 +213,13 @@ class TooFewLabelsError(GalleryError):
 
 
 class GenerationWorseError(GalleryError):
-    """Another model finds people again less well than was asked for."""
+    """Another model finds people again less well than it has to."""
 
     code = "generation_worse"
 
 
 class StorageFullError(GalleryError):
-    """No space is left; nothing of what was being stored was kept."""
+    """No space is left; nothing of what was being stored is stored."""
 
     code = "insufficient_storage"
 
@@ -246,6 +246,6 @@ class JobConflictError(GalleryError):
 
 
 class TooManyJobsError(GalleryError):
-    """As many jobs wait as may."""
+    """The job queue is full."""
 
     code = "overloaded"

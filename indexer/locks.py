@@ -1,4 +1,4 @@
-"""Who may touch a gallery: one process its directory, many readers or one writer its index."""
+"""Locks: one process for a directory, many readers or one writer for an index."""
 
 import fcntl
 import os

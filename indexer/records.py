@@ -50,7 +50,7 @@ class StoredDetection:
 
     Attributes:
         score: the detection score in [0, 1].
-        label: who people say it is; None where nobody said. It never changes a ranking.
+        label: who people say it is, if they do. It never changes a ranking.
     """
 
     id: str
@@ -62,7 +62,7 @@ class StoredDetection:
 
 @dataclass(frozen=True)
 class StoredScene:
-    """A stored picture; its detections are best first, and left out where a search names it."""
+    """A stored picture; its detections are best first, and empty in the hits of a search."""
 
     id: str
     sha256: str
@@ -146,7 +146,7 @@ class AddResult:
 
 @dataclass(frozen=True)
 class ScenePage:
-    """Some scenes in the order of their ids, and where to go on; None after the last."""
+    """Some scenes in the order of their ids, and the next page's cursor; None after the last."""
 
     scenes: tuple[StoredScene, ...]
     next_cursor: str | None
@@ -167,10 +167,9 @@ class Crowd:
     """Stored people, as one committed state has them.
 
     Attributes:
-        scenes: without their detections, in the order of their numbers, which is that of their
-            coming.
+        scenes: without their detections, in the order in which they were added.
         ids: of each scene, the ids of its detections in the order of their rows.
-        labels: of each scene, what those are labelled, None where they are not.
+        labels: of each scene, the labels of those; None without a label.
         people: of each scene, boxes, scores and embeddings of those.
     """
 
@@ -181,7 +180,7 @@ class Crowd:
 
     @property
     def labels_sha256(self) -> str:
-        """Of the pairs of detection id and label, sorted, as JSON: it names a set of labels."""
+        """SHA-256 of the sorted pairs of detection id and label, as JSON: a name for the labels."""
         pairs = [
             [id, label]
             for ids, labels in zip(self.ids, self.labels, strict=True)
@@ -193,7 +192,7 @@ class Crowd:
 
 @dataclass(frozen=True)
 class StoredCalibration:
-    """What scores of one model are worth in one gallery, measured on the labels of a moment."""
+    """What scores of one model are worth in one gallery, measured on its labels at one time."""
 
     id: str
     model_fingerprint: str
@@ -207,8 +206,8 @@ class Generation:
     """All people that one model finds in the scenes.
 
     Attributes:
-        state: "active" is the one that answers; "building", one that gets ready for that, and
-            new scenes at once; "kept", one that stays as it is, without the scenes that came since.
+        state: "active" answers searches; "building" gets ready for that, and gets new scenes, too;
+            "kept" stays as it was, without the scenes that came since.
     """
 
     number: int
@@ -261,11 +260,11 @@ class IndexState:
 
     Attributes:
         rows: detections that the index holds.
-        gone: places in it of detections that are gone.
-        index_bytes, database_bytes: all, unused or not; of the database without its log.
-        database_free_bytes: of the database, what nothing needs.
-        compacted_at: when it was last compacted; None when that was never, or before the audit
-            trail begins.
+        gone: places in the index of detections that were removed.
+        index_bytes, database_bytes: used and unused; the database without its log.
+        database_free_bytes: unused bytes of the database.
+        compacted_at: when it was last compacted; None for never, or for before the audit trail
+            begins.
     """
 
     rows: int

@@ -11,7 +11,7 @@ DAY = 86_400 * 1_000_000
 
 
 def now() -> datetime:
-    """With its zone."""
+    """The time now, with its zone."""
     return datetime.now(UTC)
 
 
@@ -26,19 +26,19 @@ def microseconds(time: datetime) -> int:
 
 
 def time_of(microseconds: int) -> datetime:
-    """In UTC."""
+    """The time, in UTC."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
 def time_of_day(microseconds: int | None, zone: str) -> int | None:
-    """Microseconds since midnight that clocks in a zone of the IANA database show; None of None."""
+    """Microseconds since midnight on the clocks of an IANA time zone; None for None."""
     if microseconds is None:
         return None
     return (microseconds + _offset(microseconds, zone)) % DAY
 
 
 def since_midnight(shown: time) -> int:
-    """Microseconds from midnight to what a clock shows."""
+    """Microseconds from midnight to a time of day."""
     seconds = (shown.hour * 60 + shown.minute) * 60 + shown.second
     return seconds * 1_000_000 + shown.microsecond
 

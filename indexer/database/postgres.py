@@ -1,9 +1,9 @@
 """A gallery's database in PostgreSQL, which several processes may use at once.
 
-Who writes takes a lock of the database first (K_WRITE) and holds it until the commit is seen by
-others, so that changes are numbered in the order in which they are seen. Who changes more than
-rows, files say, holds another one (K_CHANGE) meanwhile, and writes on the connection that holds it:
-when that breaks, the lock is free and nothing more can be written under it.
+A writer first takes a lock of the database (K_WRITE) and holds it until others see the commit, so
+that changes are numbered in the order in which they are seen. A change of more than rows, of files
+say, holds a second lock (K_CHANGE) meanwhile and writes on the connection that holds it: when that
+connection breaks, the lock is free and nothing more can be written under it.
 """
 
 import hashlib
@@ -121,17 +121,17 @@ class Postgres:
         with suppress(GalleryError):  # lost or closed: then it is free already
             self._of_claims("SELECT pg_advisory_unlock(:high, :low)", name)
 
-    def _of_claims(self, asked: str, name: str) -> Any:
-        """Ask about the lock of a name, on the one connection that holds all of them."""
+    def _of_claims(self, statement: str, name: str) -> Any:
+        """Run a statement about the lock of a name, on the one connection that holds them all."""
         high, low = struct.unpack(">ii", hashlib.sha256(name.encode()).digest()[:8])
         numbers = {"high": high, "low": low}
         with self._claiming, self._translated():
             if self._claims is not None:
                 with suppress(DBAPIError):  # it may have been lost long ago
-                    return _scalar(self._claims, asked, numbers)
+                    return _scalar(self._claims, statement, numbers)
                 _end(self._claims)
             self._claims = self.writer.connect()
-            return _scalar(self._claims, asked, numbers)
+            return _scalar(self._claims, statement, numbers)
 
     @contextmanager
     def holding_originals(self) -> Iterator[None]:
@@ -255,8 +255,7 @@ class FrozenState:
 
 
 class _Text(StrDumper):
-    """PostgreSQL's text holds no NUL: one that is asked for is nowhere, one that is kept reads as
-    the sign for what cannot be shown."""
+    """PostgreSQL's text holds no NUL. Stored, it becomes U+FFFD; looked for, it is not found."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", "\ufffd"))
@@ -289,9 +288,9 @@ def _connect(url: Any, isolation_level: Any, *, read_only: bool, at_once: int) -
     return engine
 
 
-def _scalar(connection: Connection, asked: str, numbers: dict[str, int]) -> Any:
+def _scalar(connection: Connection, statement: str, numbers: dict[str, int]) -> Any:
     with connection.begin():
-        return connection.execute(text(asked), numbers).scalar()
+        return connection.execute(text(statement), numbers).scalar()
 
 
 def _end(connection: Connection) -> None:

@@ -71,7 +71,7 @@ class SqliteFile:
         return True
 
     def unclaim(self, name: str) -> None:
-        """No other process has one."""
+        """Nothing to do: no other process claims names."""
 
     def holding_originals(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -127,7 +127,9 @@ class SqliteFile:
             if not busy:
                 return
             if time.monotonic() > ends_at:
-                raise GalleryError(f"the log of {self.path} is being read without an end")
+                raise GalleryError(
+                    f"cannot empty the log of {self.path}: a read that began before has not ended"
+                )
 
     def space(self) -> tuple[int, int]:
         with self.reader.connect() as connection:
@@ -201,7 +203,10 @@ def _connect(path: Path, begin: str, pragmas: Sequence[str], **pool: int) -> Eng
 
 @contextmanager
 def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    """Outside of a transaction: dropping a table deletes nothing that refers to it within."""
+    """Foreign keys off, so that dropping a table deletes no rows that refer to it.
+
+    To be entered outside of a transaction.
+    """
     plain = cast(sqlite3.Connection, connection.connection.driver_connection)
     plain.execute("PRAGMA foreign_keys = OFF")
     try:
@@ -234,7 +239,7 @@ def _translated(path: Path) -> Iterator[None]:
         )
         if full:
             raise StorageFullError(f"no space is left for {path}") from error
-        # Text that is none, and columns under other names: migrated files have neither.
+        # Migrated files have neither text that is not UTF-8 nor columns under other names.
         unreadable = any(words in str(cause) for words in ("decode to UTF-8", "no such column"))
         if unreadable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise GalleryDamagedError(f"{path} is damaged: {_on_one_line(cause)}") from error
@@ -242,7 +247,7 @@ def _translated(path: Path) -> Iterator[None]:
             raise GalleryError(f"cannot use {path}: {cause}") from error
         raise
     except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
-        raise GalleryDamagedError(f"{path} is damaged: it holds text that is none") from error
+        raise GalleryDamagedError(f"{path} is damaged: it holds text that is not UTF-8") from error
 
 
 def _refuse_damage(what: object, found: object) -> None:

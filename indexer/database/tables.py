@@ -190,7 +190,7 @@ audit = Table(  # who did what; written in the transaction of what it tells of
     metadata,
     Column("number", WHOLE, primary_key=True),
     Column("at", WHOLE, nullable=False),
-    Column("key", String),  # the name of the API key; none was asked for where it is absent
+    Column("key", String),  # the name of the API key; absent without keys
     Column("action", String, nullable=False),
     Column("subject", String),
     Column("details", String, nullable=False),  # a JSON object: ids, names of fields, counts

@@ -1,9 +1,9 @@
-"""Two generations, asked the same of people who are labelled: is the other model as good?
+"""Is another model as good? The same questions to two generations, about labelled people.
 
-Each labelled person whose label is in another scene asks for the others of it. Boxes are those of
-the generation that has the detection, of the first where both have. Only labelled people are
-searched: nobody knows who the others are. Whom a generation lacks is not found in it, and what
-they ask for is not found either, so that a model gains nothing by not seeing people.
+Each labelled person whose label is in another scene, too, is a query for the other scenes. Boxes
+are those of the generation that has the detection, of the first where both have it. Only labelled
+people are searched: nobody knows who the others are. A person whom a generation does not see is
+not found in it, and as a query finds nothing, so a model gains nothing by not seeing people.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from indexer.records import Crowd
 from models.detections import Detections
 
 MIN_QUESTIONS = 20
-"""Below it, one person more or less who is found changes mAP by more than a model does."""
+"""With fewer, finding one more person changes mAP by more than another model does."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Of after to before; 1 where both are 0."""
+        """map_after ÷ map_before; 1 where both are 0."""
         if self.map_before:
             return self.map_after / self.map_before
         return float("inf") if self.map_after else 1.0
@@ -51,7 +51,7 @@ def compare(before: Crowd, after: Crowd) -> Comparison:
     Raises:
         TooFewLabelsError: there are fewer than MIN_QUESTIONS questions.
     """
-    known, asked = _questions(before, after)
+    known, queries = _questions(before, after)
     scenes = {scene.id: scene for crowd in (after, before) for scene in crowd.scenes}
     ordered = sorted(scenes)
     places = {id: place for place, id in enumerate(ordered)}
@@ -67,7 +67,7 @@ def compare(before: Crowd, after: Crowd) -> Comparison:
             for id, embedding in zip(ids, people.embeddings, strict=True)
         }
         questions = []
-        for id in asked:
+        for id in queries:
             if id in embeddings:
                 one = known[id]
                 others = [other for other in where[one.label] if other.scene != one.scene]
@@ -84,9 +84,9 @@ def compare(before: Crowd, after: Crowd) -> Comparison:
             people=tuple(of_scene.get(id, nobody) for id in ordered),
         )
         measured = evaluate(searched, questions)
-        return float(measured.result.average_precisions.sum()) / len(asked)
+        return float(measured.result.average_precisions.sum()) / len(queries)
 
-    return Comparison(len(asked), search_map(before), search_map(after))
+    return Comparison(len(queries), search_map(before), search_map(after))
 
 
 def check_labels(*crowds: Crowd) -> None:
@@ -110,11 +110,11 @@ def _questions(*crowds: Crowd) -> tuple[dict[str, _Known], list[str]]:
     scenes: dict[str, set[str]] = {}
     for one in known.values():
         scenes.setdefault(one.label, set()).add(one.scene)
-    asked = [id for id, one in known.items() if len(scenes[one.label]) > 1]
-    if len(asked) < MIN_QUESTIONS:
+    queries = [id for id, one in known.items() if len(scenes[one.label]) > 1]
+    if len(queries) < MIN_QUESTIONS:
         raise TooFewLabelsError(
-            f"{len(asked)} labelled people have their label in another image, too; comparing two "
+            f"{len(queries)} labelled people have their label in another image, too; comparing two "
             f"models takes {MIN_QUESTIONS}.",
             limits={"min_labelled_people": MIN_QUESTIONS},
         )
-    return known, asked
+    return known, queries

@@ -44,7 +44,7 @@ class Objects:
             raise GalleryError(f"cannot use {url}: {error}") from error
 
     def put(self, name: str, content: bytes) -> None:
-        """Store a file, whole; it is kept when this returns."""
+        """Store a file, whole; it is stored when this returns."""
         import obstore
 
         with self._translated():

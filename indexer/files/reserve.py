@@ -1,4 +1,4 @@
-"""Space kept back, so that a full disk can be emptied: to delete, a database first writes."""
+"""Reserved space, so that a full disk can be emptied: to delete, a database first writes."""
 
 import errno
 import os
@@ -14,20 +14,20 @@ BYTES = 6 * 2**20
 class Reserve:
     """A file of BYTES that is given up when there is nothing else left.
 
-    With kept=False there is none: the database's disk is another one.
+    With needed=False it does nothing: the database is on another disk.
     """
 
-    def __init__(self, path: Path, *, kept: bool = True) -> None:
+    def __init__(self, path: Path, *, needed: bool = True) -> None:
         self._path = path
-        self._kept = kept
+        self._needed = needed
 
     def fill(self) -> None:
-        """Take the space, unless it is held already.
+        """Reserve the space, unless it is reserved already.
 
         Raises:
             StorageFullError: there is not so much; then none is held.
         """
-        if not self._kept:
+        if not self._needed:
             return
         if self._path.exists() and self._path.stat().st_size == BYTES:
             return

@@ -125,7 +125,7 @@ class Gallery:
                     opened.callback(DirectoryLock(directory).release)
                     finish_restore(directory)
                 sweep_snapshots(snapshots)
-            reserve = Reserve(directory / "reserve", kept=database is None)
+            reserve = Reserve(directory / "reserve", needed=database is None)
             with usable(directory):
                 stored = open_originals(directory, originals)
             self._store = store = open_store(database or directory / DATABASE)
@@ -180,18 +180,18 @@ class Gallery:
             snapshots: where its snapshots lie; by default in the directory, as "snapshots".
             any_model: open it also when it answers with another model; see the attribute model.
             database: the URL of a PostgreSQL database of its own; by default a file in the
-                directory. Several processes may then have the gallery open, with directories of
-                which "originals" is the same.
+                directory. Several processes may then have the gallery open; all need the same
+                folder "originals" in their directories, or the same originals URL.
             originals: the URL of object storage, s3://bucket/prefix, for the originals; by default
                 they are files in the directory.
-            milvus: the server that keeps the vectors, for an engine in OUTSIDE.
+            milvus: the server that holds the vectors, for an engine in OUTSIDE.
 
         Raises:
-            GalleryLockedError: when it is open already, here or in another process.
-            GalleryMismatchError: when it holds another model's embeddings, or has a newer format.
-            GalleryDamagedError: when what is on disk is not what was written.
-            DatabaseUnavailableError: when the database server cannot be reached.
-            GalleryError: when the directory cannot be used.
+            GalleryLockedError: it is open already, here or in another process.
+            GalleryMismatchError: it holds another model's embeddings, or has a newer format.
+            GalleryDamagedError: what is on disk is not what was written.
+            DatabaseUnavailableError: the database server cannot be reached.
+            GalleryError: the directory cannot be used.
         """
         path = None if model_path is None else str(model_path.absolute())
         model = GalleryModel(model_name, model_fingerprint, embedding_dim, path)
@@ -218,10 +218,10 @@ class Gallery:
         originals: str | None = None,
         milvus: MilvusServer | None = None,
     ) -> Self:
-        """Open a gallery that is there, whatever its model; raises as open_ does.
+        """Open a gallery that exists, whatever its model; raises as open_ does.
 
         Raises:
-            GalleryError: when there is none.
+            GalleryError: there is none.
         """
         there = has_gallery(directory) if database is None else model_in(database)
         if not there:

@@ -1,8 +1,7 @@
 """Moving a gallery: out of one database, into another, with its originals and all ids.
 
-What is moved is a snapshot (snapshots.py), as a directory or in one tar file: the same
-whatever the gallery is kept in, so it goes from SQLite to PostgreSQL, back, and from machine to
-machine.
+What is moved is a snapshot (snapshots.py), as a directory or in one tar file. It is the same for
+every kind of database, so a gallery moves from SQLite to PostgreSQL, back, and between machines.
 """
 
 import shutil
@@ -55,7 +54,7 @@ def import_gallery(
     originals: str | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Manifest:
-    """Put what was exported, or a snapshot, where no gallery is yet.
+    """Put an export, or a snapshot, where there is no gallery yet.
 
     Its originals come first and its rows last, in one transaction: until then there is no gallery,
     and the same call may be made again.
@@ -95,7 +94,7 @@ def import_gallery(
 
 @contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
-    """The snapshot in a file, or the directory itself."""
+    """The snapshot unpacked from a tar file, or the directory itself."""
     if not source.is_file():
         yield source
         return

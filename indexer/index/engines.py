@@ -9,7 +9,7 @@ from indexer.index.vector_index import VectorIndex
 
 
 def _faiss_flat(dim: int) -> VectorIndex:
-    from indexer.index.faiss_flat import FaissFlatIndex  # only who asks for FAISS needs to have it
+    from indexer.index.faiss_flat import FaissFlatIndex  # only needed with this engine
 
     return FaissFlatIndex(dim)
 

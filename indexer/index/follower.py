@@ -36,7 +36,7 @@ class ActiveIndex:
         self._store = store
         self._milvus = milvus
         self.writing = threading.RLock()
-        self._catching = threading.RLock()  # held by who brings the index up to a change
+        self._catching = threading.RLock()  # held while the index is brought up to a change
         self._stale = False
         self.live = self._load_active()
 
@@ -61,7 +61,7 @@ class ActiveIndex:
         return self.live
 
     def distrust(self) -> None:
-        """Let the next call fill a new index: this one may lack a change."""
+        """Have the next call fill a new index: this one may lack a change."""
         self._stale = True
 
     @contextmanager
@@ -84,7 +84,7 @@ class ActiveIndex:
                 self.live.change = change
 
     def _take_over(self) -> None:
-        """Bring the index up to what this and other processes have changed."""
+        """Bring the index up to date with the changes of this and other processes."""
         with self._store.read() as connection:
             if change_log.last(connection) <= self.live.look(connection):
                 return
@@ -108,7 +108,7 @@ class ActiveIndex:
         """An index of the people of a generation, filled from the database.
 
         Raises:
-            GalleryDamagedError: when a row is not what was written.
+            GalleryDamagedError: a row is not what was written.
             GalleryError: there is not enough memory.
         """
         if self._engine in OUTSIDE:
@@ -132,10 +132,10 @@ class ActiveIndex:
         return live
 
     def catch_up(self, fresh: PeopleIndex, stored: NDArray[np.int64]) -> None:
-        """Give a new index what came, and take from it what went, since it was filled.
+        """Add to a new index what came since it was filled, and remove what went.
 
         Args:
-            stored: the rows that it is to hold, ascending.
+            stored: the rows that it shall hold, ascending.
         """
         held = fresh.rows()
         with self._store.read() as connection:
@@ -168,7 +168,7 @@ class ActiveIndex:
                 self.live = fresh
 
     def drop(self, generation: Generation) -> None:
-        """Delete what a server holds of a generation; without a server, nothing."""
+        """Delete what an index server holds of a generation, where there is one."""
         if self._engine in OUTSIDE:
             index = self._outside(generation)
             with self._store.read() as connection:

@@ -1,13 +1,13 @@
 """A gallery's vectors in a Milvus server: for more than fits into the memory of one process.
 
-It stays a cache. The database says which scenes changed since the change that the collection has
-come to (the table indexes); whoever finds it behind, a writer or a search, brings it up under a
-lock of the database, and what is done twice does no harm: ids are the rows of the database, and
-rows are upserted. Removals are looked up and deleted by these ids.
+It stays a cache. The table indexes says up to which change a collection is filled, and the database
+which scenes changed since. Whoever finds it behind, a writer or a search, brings it up to date
+under a lock of the database. Doing so twice does no harm: ids are the rows of the database, and
+rows are upserted; removals are deleted by these ids.
 
-Milvus shows an upsert to others a moment later, unless asked to wait ("Strong"): searches do so for
-STRONG_S after the last change, and are quick after that ("Bounded"). A removal may be shown a
-moment longer: the gallery leaves out what the database does not have any more.
+Milvus shows an upsert to others a moment later, unless a search waits for it ("Strong"): searches
+do so for STRONG_S after the last change, and are quick after that ("Bounded"). Milvus may show a
+removed person a moment longer: the gallery leaves out whom the database no longer has.
 
 Filters are applied by Milvus, before the nearest are chosen (milvus_filter.py).
 """
@@ -211,11 +211,11 @@ class MilvusIndex:
         hits: list[Any] = []
         left_out = not_rows.tolist()
         while True:
-            asked = min(k - len(hits), MOST_HITS)
+            wanted = min(k - len(hits), MOST_HITS)
             excluding = [f"row not in {listed(left_out)}"] if left_out else []
-            some = self._search(query, asked, " and ".join([*conditions, *excluding]), level)
+            some = self._search(query, wanted, " and ".join([*conditions, *excluding]), level)
             hits += some
-            if len(some) < asked or len(hits) >= k:
+            if len(some) < wanted or len(hits) >= k:
                 break
             left_out = [*left_out, *(one["row"] for one in some)]
         hits.sort(key=lambda one: (-one["distance"], one["row"]))
@@ -317,7 +317,7 @@ class MilvusIndex:
         ]
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        """Ask Milvus, and again while it loads what is asked for."""
+        """Ask Milvus, and again while it is loading the collection."""
         ends = time.monotonic() + LOADING_S
         while True:
             try:

@@ -1,8 +1,7 @@
 """What Milvus holds of a scene beside each of its people, and filters in Milvus's words.
 
-Names of cameras and tags are held as 64-bit hashes. Milvus knows no time zones: the hours of a day
-that clocks somewhere show are asked for as hours of UTC, in each time between two changes of those
-clocks.
+Names of cameras and tags are stored as 64-bit hashes. Milvus knows no time zones: hours of the day
+in a zone become hours of UTC, separately for each time between two changes of the zone's clocks.
 """
 
 import hashlib
@@ -21,12 +20,12 @@ from indexer.times import DAY, microseconds, offsets, since_midnight
 COLUMNS = ("camera", "captured", "clock")  # 64-bit numbers
 MOST_TAGS = 1_024
 NEVER = 1 - 2**63  # captured of a scene without
-# Clocks are followed within these; the few scenes outside, if any, are named one by one.
+# Clock changes are known within these; scenes outside, if there are any, are listed one by one.
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def columns_of(scene: StoredScene) -> dict[str, Any]:
-    """What is held of a scene, but for its number."""
+    """What is stored of a scene beside its number."""
     at = NEVER if scene.captured_at is None else microseconds(scene.captured_at)
     return {
         "camera": _hash(scene.camera_id or ""),
@@ -38,25 +37,25 @@ def columns_of(scene: StoredScene) -> dict[str, Any]:
 
 def expression(filter: SceneFilter, connection: Connection) -> str:
     """A filter as Milvus writes it; without external_id and scene_not_in."""
-    asked = []
+    conditions = []
     if filter.camera_in is not None:
-        asked.append(f"camera in {_hashes(filter.camera_in)}")
+        conditions.append(f"camera in {_hashes(filter.camera_in)}")
     if filter.camera_not_in:
-        asked.append(f"camera not in {_hashes(filter.camera_not_in)}")
+        conditions.append(f"camera not in {_hashes(filter.camera_not_in)}")
     if filter.captured_from is not None:
-        asked.append(f"captured >= {microseconds(filter.captured_from)}")
+        conditions.append(f"captured >= {microseconds(filter.captured_from)}")
     if filter.captured_to is not None:
-        asked.append(f"captured < {microseconds(filter.captured_to)}")
-        asked.append(f"captured > {NEVER}")
+        conditions.append(f"captured < {microseconds(filter.captured_to)}")
+        conditions.append(f"captured > {NEVER}")
     if filter.time_of_day is not None:
-        asked.append(_at_time_of_day(filter.time_of_day, connection))
+        conditions.append(_at_time_of_day(filter.time_of_day, connection))
     if filter.tags_all:
-        asked.append(f"array_contains_all(tags, {_hashes(filter.tags_all)})")
+        conditions.append(f"array_contains_all(tags, {_hashes(filter.tags_all)})")
     if filter.tags_any:
-        asked.append(f"array_contains_any(tags, {_hashes(filter.tags_any)})")
+        conditions.append(f"array_contains_any(tags, {_hashes(filter.tags_any)})")
     if filter.tags_none:
-        asked.append(f"not array_contains_any(tags, {_hashes(filter.tags_none)})")
-    return " and ".join(asked)
+        conditions.append(f"not array_contains_any(tags, {_hashes(filter.tags_none)})")
+    return " and ".join(conditions)
 
 
 def listed(numbers: Iterable[int]) -> str:

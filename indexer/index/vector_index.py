@@ -1,4 +1,4 @@
-"""The seam that every engine meets."""
+"""What every engine can do."""
 
 from dataclasses import dataclass
 from typing import Protocol

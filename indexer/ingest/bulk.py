@@ -2,7 +2,7 @@
 
 A run lies in a directory, which is gone when the run is complete:
 
-    manifest.json      what was asked for; written last, so that a run is there whole or not at all
+    manifest.json      the command; written last, so that a run is there whole or not at all
     shards.jsonl       one shard a line: its files
     known.npy          SHA-256 of what the gallery had before: those pictures are not looked at
     parts/000012.npz   what a worker found in shard 12; under a passing name until it is whole
@@ -149,13 +149,13 @@ def bulk(
             was done with anything in time, or they die. What was stored stays, the run too.
     """
     run = Run(directory.absolute())  # a worker may have another working directory
-    asked = {
+    command = {
         "paths": [str(path.absolute()) for path in paths],
         "camera_id": camera_id,
         "tags": list(tags),
         "model": gallery.model.fingerprint,
     }
-    total = _plan(run, gallery, paths, asked, scenes_per_shard)
+    total = _plan(run, gallery, paths, command, scenes_per_shard)
     stored, waiting = Stored(), deque[Shard]()
     found: list[Shard] = []
     for shard in _shards(run):
@@ -197,14 +197,14 @@ def bulk(
 
 
 def _plan(
-    run: Run, gallery: Gallery, paths: Sequence[Path], asked: dict[str, Any], per_shard: int
+    run: Run, gallery: Gallery, paths: Sequence[Path], command: dict[str, Any], per_shard: int
 ) -> int:
     """Write the run's files, unless they are there; returns how many files are to be done."""
     manifest = run.directory / "manifest.json"
     if manifest.exists():
         planned = json.loads(manifest.read_text())
         files: int = planned.pop("files")
-        if planned != asked:
+        if planned != command:
             raise GalleryError(
                 f"{run.directory} has the unfinished run of another command or model: finish that "
                 "one, delete the directory, or name another one"
@@ -220,7 +220,7 @@ def _plan(
         for some in (images[i : i + per_shard] for i in range(0, len(images), per_shard))
     ]
     _write(run.directory / "shards.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    _write(manifest, json.dumps(asked | {"files": len(images)}).encode())
+    _write(manifest, json.dumps(command | {"files": len(images)}).encode())
     return len(images)
 
 

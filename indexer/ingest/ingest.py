@@ -23,7 +23,7 @@ from models.image import ImageLimits, read_image
 
 _log = logging.getLogger(__name__)
 
-MAX_DETECTIONS = 100  # kept per scene, by score
+MAX_DETECTIONS = 100  # stored per scene, the best by score
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif"})
 DEFAULT_LIMITS = ImageLimits()
 DetectorOf = Callable[[GalleryModel], Detector]
@@ -55,8 +55,8 @@ def index_scene(
         reply: as Gallery.add takes it.
 
     Returns:
-        created=False and the stored scene, when these bytes are there already; the detector is
-        then not asked.
+        created=False and the stored scene, when these bytes are there already; the detector does
+        not run then.
 
     Raises:
         ImageError: the picture cannot be used.
@@ -100,14 +100,14 @@ def index_scene(
 
 
 def find_people(pixels: NDArray[np.uint8], detector: Detector) -> Detections:
-    """The people that a gallery keeps of a picture [H, W, 3]: at most MAX_DETECTIONS, the best."""
+    """The people to store of a picture [H, W, 3]: at most MAX_DETECTIONS, the best by score."""
     (people,) = detector.detect([pixels])
     return people.select(np.argsort(-people.scores, kind="stable")[:MAX_DETECTIONS])
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file to add, and the external id it gets: its path below the folder that was named."""
+    """A file to add, and its external id: its path below the folder that was named."""
 
     path: Path
     external_id: str
@@ -115,7 +115,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: a result, or the error because of which there is none."""
+    """What became of a file: a result, or the error that prevented one."""
 
     file: ImageFile
     result: AddResult | None

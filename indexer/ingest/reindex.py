@@ -1,9 +1,8 @@
 """Changing the model of a gallery: its scenes are indexed anew, beside what answers meanwhile.
 
-A generation is built a scene at a time, each with one commit, so that who dies goes on where they
-were. New scenes go into both generations. Once it has them all, it answers, in one step; the one
-before is kept, and can answer again: then it gets the scenes that came since, and else is what it
-was.
+A generation is built scene by scene, each with one commit, so that after a death it goes on where
+it was. New scenes go into both generations. Once it has all scenes, it is activated, in one step.
+The one before stays as it was; to go back to it, it first gets the scenes that came since.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ Work = Callable[[], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """How many scenes a generation has, of how many; of the rest, how many cannot be indexed."""
+    """Scenes that a generation has, scenes in all, and scenes that cannot be indexed."""
 
     done: int
     total: int
@@ -47,22 +46,22 @@ def reindex(
     on_comparison: Callable[[Comparison], None] = lambda comparison: None,
     gives_up: Callable[[BaseException], bool] = lambda error: True,
 ) -> Generation:
-    """Give the generation of a model all scenes, and let it answer.
+    """Give the generation of a model all scenes, and activate it.
 
-    Does nothing twice: what was interrupted goes on, and a generation that was kept gets what it
-    lacks. To go back, give the model of the generation that answered before.
+    Does nothing twice: after an interruption it goes on, and a parked generation gets what it
+    lacks. To go back, give the model of the generation that was active before.
 
     Args:
         detector_of: loads the model when a scene is lacking.
-        activate: whether it is to answer then; else it is kept.
-        min_map_ratio: it is to answer only when its search mAP on the labelled people is at least
-            this share of that of the generation that answers, see indexer/evaluation/comparison.py.
-        run: runs the work on one scene; it may be done elsewhere, but is done when this returns.
+        activate: whether to activate it then; otherwise it is parked.
+        min_map_ratio: activate it only when its search mAP on the labelled people is at least this
+            share of the active generation's, see indexer/evaluation/comparison.py.
+        run: runs the work on one scene, here or elsewhere, and returns when it is done.
         on_progress: is told after each scene, and may raise to end here.
         on_failure: is told of each scene that cannot be indexed.
-        on_comparison: is told before it answers, where min_map_ratio is given.
-        gives_up: of what is raised, whether nobody will go on soon: new scenes then no longer go
-            into the generation.
+        on_comparison: is told before it is activated, where min_map_ratio is given.
+        gives_up: of an error, whether nobody will go on soon: then the generation is parked, and
+            new scenes no longer go into it.
 
     Returns:
         The generation, as it is now.
@@ -70,10 +69,10 @@ def reindex(
     Raises:
         GenerationActiveError: the model answers already.
         GenerationBuildingError: another model is being indexed.
-        ReindexIncompleteError: some scenes cannot be indexed; the generation does not answer, but
-            keeps the others.
+        ReindexIncompleteError: some scenes cannot be indexed; the generation has the others, and is
+            not activated.
         TooFewLabelsError, GenerationWorseError: min_map_ratio is not reached, or cannot be told;
-            the generation does not answer, and is kept.
+            the generation is parked.
         ModelFileError, StorageFullError, GalleryError: as they come.
     """
     generation = gallery.generations.begin(model)
@@ -108,7 +107,7 @@ def reindex(
 
 
 def compare_generations(gallery: Gallery, generation: Generation) -> Comparison:
-    """How well a generation finds labelled people again, and how well the one that answers.
+    """How well a generation finds labelled people again, beside the active one.
 
     Raises:
         TooFewLabelsError
@@ -124,7 +123,7 @@ def _fill(
     on_progress: Callable[[Progress], None],
     on_failure: Callable[[str, PersonSearchError], None],
 ) -> int:
-    """Give a generation every scene that it lacks; how many could not be indexed."""
+    """Give a generation every scene that it lacks; returns how many could not be indexed."""
     after = failed = 0
     while lacking := gallery.generations.lacking(generation.id, limit=SCENES_AT_ONCE, after=after):
         done, total = gallery.generations.scenes_in(generation.id)

@@ -1,7 +1,7 @@
 """Who did what: the audit trail of a gallery.
 
-An entry is written in the transaction of the change that it tells of, so that neither is there
-without the other. It holds ids, names of fields and counts: no embedding, nothing of a picture, no
+An entry is written in the transaction of the change that it describes, so that neither exists
+without the other. It holds ids, names of fields and counts: no embedding, no part of a picture, no
 value of metadata.
 """
 
@@ -26,8 +26,8 @@ class AuditEntry:
 
     Attributes:
         number: rises from entry to entry.
-        key: the name of the API key that was used; None without keys. Names in parentheses are
-            no keys: "(retention)", "(command line)".
+        key: the name of the API key that was used; None without keys. Names in parentheses are not
+            keys: "(retention)", "(command line)".
         subject: the id of what it was done to; None where there is no single one.
     """
 
@@ -40,13 +40,13 @@ class AuditEntry:
 
 
 def act_as(name: str | None) -> None:
-    """Whose name entries carry from here on, in this thread or task."""
+    """Set the name under which this thread or task enters what it does from here on."""
     _actor.set(name)
 
 
 @contextmanager
 def acting_as(name: str | None) -> Iterator[None]:
-    """Whose name entries carry within."""
+    """Within it, entries carry this name."""
     token = _actor.set(name)
     try:
         yield
@@ -55,14 +55,14 @@ def acting_as(name: str | None) -> Iterator[None]:
 
 
 def actor() -> str | None:
-    """Whose name entries carry now."""
+    """The name that entries carry now."""
     return _actor.get()
 
 
 def record(
     connection: Connection, action: str, subject: str | None, details: Mapping[str, object]
 ) -> None:
-    """Add an entry to the transaction of a connection."""
+    """Write an entry, in the transaction of a connection."""
     connection.execute(
         insert(audit).values(
             at=microseconds(datetime.now(UTC)),
@@ -82,7 +82,12 @@ def entries(
     action: str | None = None,
     subject: str | None = None,
 ) -> list[AuditEntry]:
-    """At most limit entries with lower numbers than before, newest first."""
+    """At most limit entries, newest first.
+
+    Args:
+        before: only entries with lower numbers.
+        action, subject: only entries with exactly these.
+    """
     statement = select(audit).order_by(audit.c.number.desc()).limit(limit)
     if before is not None:
         statement = statement.where(audit.c.number < before)
@@ -99,7 +104,7 @@ def entries(
 
 
 def trim(connection: Connection, before: datetime) -> int:
-    """Delete the entries that are older; how many. That itself is an entry, when there were any."""
+    """Delete the entries that are older; returns how many. Deleting any is an entry itself."""
     deleted = connection.execute(delete(audit).where(audit.c.at < microseconds(before))).rowcount
     if deleted:
         record(connection, "audit_trimmed", None, {"entries": deleted})

@@ -2,20 +2,20 @@
 
 An erasure goes in steps, and the process may die between any two:
 
-    1  accepted    what is to go, and its receipt, are committed: from here on it will go
-    2  deleted     some of it, in one open transaction; 2 to 5 again and again
+    1  accepted    what is to be erased, and its receipt, are committed: from here on it will be
+    2  deleted     some of its rows, in one open transaction; 2 to 5 repeat until none is left
     3  committed   … on disk
     4  unindexed   … out of the index in memory
-    5  erased      … its originals, too
+    5  erased      … and their originals
     6  compacted   the database is written anew, its log is emptied, other files of the directory
                    with the originals' content are gone
     7  completed   the receipt says when; of what was erased, only hashes of ids are left
 
 After a death from 1 on, opening the gallery goes on.
 
-Deleting overwrites with zeros what it deletes (secure_delete), but where SQLite has moved rows from
-page to page, copies are left in unused parts: seldom, in a few of ten thousand deleted rows. Only a
-database that is written anew surely holds nothing of them.
+SQLite overwrites what it deletes with zeros (secure_delete). But where it has moved rows from page
+to page, copies can stay in unused parts of the file: seen for a few in ten thousand deleted rows.
+Only a database that is written anew certainly holds nothing of them.
 """
 
 import hashlib
@@ -56,8 +56,8 @@ class Erasure:
         completed_at: None until nothing is left.
         what: "images" are whole scenes; with "detections" their pictures stay.
         images, detections, originals: how many of each are erased.
-        ids_sha256: SHA-256 of each id that is erased, sorted: who knows an id can see that it is
-            among them, and nobody can read the ids from them.
+        ids_sha256: SHA-256 of every id that will be erased, sorted: with an id one can tell that it
+            is among them, but no id can be read from them.
     """
 
     id: str
@@ -87,10 +87,7 @@ class Pending:
 def accept(
     connection: Connection, *, scene_ids: Collection[str], detection_ids: Collection[str]
 ) -> Erasure:
-    """Enter an erasure of scenes, or of detections, into the transaction of a connection.
-
-    Ids of nothing that is there are left out.
-    """
+    """Write down that scenes, or detections, will be erased; unknown ids are left out."""
     pending = _pending(connection, scene_ids, detection_ids)
     gone = list(pending.detections) or _people_in(connection, pending.scenes)
     what: What = "images" if pending.scenes else "detections"
@@ -128,7 +125,7 @@ def get(connection: Connection, id: str) -> Erasure:
 
 
 def page(connection: Connection, limit: int, before: str | None) -> list[Erasure]:
-    """At most limit erasures, newest first, those behind before."""
+    """At most limit erasures, newest first, of those with ids below before."""
     statement = select(erasures).order_by(erasures.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(erasures.c.id < before)
@@ -152,7 +149,7 @@ def pending(connection: Connection, id: str) -> Pending | None:
 
 
 def complete(connection: Connection, id: str) -> None:
-    """Nothing is left of it."""
+    """Note that an erasure is done, and forget what it erased."""
     connection.execute(
         update(erasures)
         .where(erasures.c.id == id)
@@ -162,7 +159,7 @@ def complete(connection: Connection, id: str) -> None:
 
 
 def read_all(database: Path) -> list[Mapping[str, Any]]:
-    """The rows of all erasures in a database that nobody has open; none when it cannot be read."""
+    """The rows of all erasures in a SQLite file that nobody has open; none if it is unreadable."""
     if not database.is_file():
         return []
     try:
@@ -176,10 +173,13 @@ def read_all(database: Path) -> list[Mapping[str, Any]]:
 
 
 def erase_again(connection: Connection, known: Sequence[Mapping[str, Any]]) -> int:
-    """Enter the erasures of another copy of this gallery, which came later, to be done again.
+    """Carry erasures over from the replaced gallery, so that they are done again in this one.
+
+    Args:
+        known: the replaced gallery's erasures, of read_all.
 
     Returns:
-        How many scenes and detections that are here were erased there.
+        How many scenes and detections of this gallery they will erase.
     """
     own = set(connection.scalars(select(erasures.c.id)))
     by_hash = {
@@ -215,12 +215,12 @@ def erase_again(connection: Connection, known: Sequence[Mapping[str, Any]]) -> i
 
 
 def hash_id(id: str) -> str:
-    """As receipts name ids."""
+    """The SHA-256 by which receipts name an id."""
     return hashlib.sha256(id.encode()).hexdigest()
 
 
 def remove_copies(directory: Path, contents: Collection[tuple[str, int]], *, but: Path) -> int:
-    """Delete the files below a directory whose content is one of these, snapshots left out.
+    """Delete files below a directory that have one of these contents, except in snapshots.
 
     Args:
         contents: (SHA-256, bytes).
@@ -248,9 +248,9 @@ def remove_copies(directory: Path, contents: Collection[tuple[str, int]], *, but
 
 
 def remove_mentions(connection: Connection, pending: Pending) -> None:
-    """Forget what was said about erased scenes and detections when they were added.
+    """Delete the stored answers to requests that mention erased scenes or detections.
 
-    Those are answers that are kept to be given again; jobs that have ended forget it themselves.
+    Jobs forget their arguments by themselves when they end.
     """
     ids = {*pending.scenes, *pending.detections}
     answers = connection.execute(select(replies.c.key_name, replies.c.key, replies.c.body)).all()
@@ -266,14 +266,14 @@ def _pending(
     contents = []
     there = []
     for chunk in chunks(scene_ids):
-        asked = select(scenes.c.id, scenes.c.sha256, scenes.c.content_bytes)
-        for row in connection.execute(asked.where(scenes.c.id.in_(chunk))):
+        known = select(scenes.c.id, scenes.c.sha256, scenes.c.content_bytes)
+        for row in connection.execute(known.where(scenes.c.id.in_(chunk))):
             there.append(row.id)
             contents.append((row.sha256, row.content_bytes))
     people: list[str] = []
     for chunk in chunks(detection_ids):
-        asked_people = select(detections.c.id).distinct().where(detections.c.id.in_(chunk))
-        people += connection.scalars(asked_people)
+        known_people = select(detections.c.id).distinct().where(detections.c.id.in_(chunk))
+        people += connection.scalars(known_people)
     return Pending(tuple(there), tuple(people), tuple(contents))
 
 

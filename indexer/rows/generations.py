@@ -1,6 +1,6 @@
-"""Generations in the database: which models' people there are, and which of them answer.
+"""Generations in the database: which models' people are stored, and which of them is active.
 
-Functions take the connection of a Snapshot, or of a Change where they write.
+Functions take a connection of Store.read, or of Store.write where they change something.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ ACTIVE = select(generations.c.number).where(generations.c.state == "active").sca
 
 
 def active(connection: Connection) -> Generation | None:
-    """The one that answers; None in a store just made."""
+    """The active one; None in a store just made."""
     row = connection.execute(select(generations).where(generations.c.state == "active")).first()
     return None if row is None else _generation(row)
 
@@ -35,8 +35,8 @@ def get(connection: Connection, id: str) -> Generation:
 
 def of_model(connection: Connection, fingerprint: str) -> Generation | None:
     """The one of this model, if there is one."""
-    asked = select(generations).where(generations.c.model_fingerprint == fingerprint)
-    row = connection.execute(asked).first()
+    own = select(generations).where(generations.c.model_fingerprint == fingerprint)
+    row = connection.execute(own).first()
     return None if row is None else _generation(row)
 
 
@@ -70,15 +70,15 @@ def lacking(connection: Connection, number: int, limit: int, after: int = 0) -> 
         Their ids by their numbers, ascending.
     """
     had = select(scene_generations.c.scene).where(scene_generations.c.generation == number)
-    asked = select(scenes.c.number, scenes.c.id).where(
+    missing = select(scenes.c.number, scenes.c.id).where(
         scenes.c.number > after, scenes.c.number.not_in(had)
     )
-    found = connection.execute(asked.order_by(scenes.c.number).limit(limit))
+    found = connection.execute(missing.order_by(scenes.c.number).limit(limit))
     return {row.number: row.id for row in found}
 
 
 def begin(connection: Connection, model: GalleryModel, state: GenerationState) -> Generation:
-    """Enter a generation without any scene."""
+    """Insert a generation without any scene."""
     id, at = new_id("gen_"), microseconds(now())
     connection.execute(
         insert(generations).values(
@@ -101,25 +101,25 @@ def name_model(connection: Connection, number: int, model: GalleryModel) -> None
 
 
 def set_state(connection: Connection, number: int, state: GenerationState) -> None:
-    """Without any check; activate is for swaps."""
+    """Set a state without any check; to swap the active one, use activate."""
     _set(connection, number, state=state)
 
 
 def activate(connection: Connection, number: int) -> None:
-    """Let this one answer; the one before is kept."""
+    """Make this one active, and the active one "kept"."""
     was_active = generations.c.state == "active"
     connection.execute(update(generations).where(was_active).values(state="kept"))
     _set(connection, number, state="active", activated_at=microseconds(now()))
 
 
 def remove_some(connection: Connection, number: int, limit: int) -> bool:
-    """Delete a generation's people in some scenes, and it, too, once there are none.
+    """Delete a generation's people in at most limit scenes; and the generation, once it has none.
 
     Returns:
-        Whether it is gone.
+        Whether the generation is deleted.
     """
-    asked = select(scene_generations.c.scene).where(scene_generations.c.generation == number)
-    some = list(connection.scalars(asked.limit(limit)))
+    own = select(scene_generations.c.scene).where(scene_generations.c.generation == number)
+    some = list(connection.scalars(own.limit(limit)))
     for table in (detections, scene_generations):
         meant = (table.c.generation == number) & table.c.scene.in_(some)
         connection.execute(delete(table).where(meant))
@@ -132,8 +132,8 @@ def remove_some(connection: Connection, number: int, limit: int) -> bool:
 
 
 def _count(connection: Connection, table: Any, number: int) -> int:
-    asked = select(func.count()).select_from(table).where(table.c.generation == number)
-    return connection.scalar(asked) or 0
+    counted = select(func.count()).select_from(table).where(table.c.generation == number)
+    return connection.scalar(counted) or 0
 
 
 def _set(connection: Connection, number: int, **values: object) -> None:

@@ -1,11 +1,11 @@
-"""Jobs: what is to be done, how far it is, and what became of it; in the gallery's database.
+"""Jobs: what is to be done, how far it is, and what became of it.
 
-A job is queued, then running, then succeeded, failed or cancelled, for good. Who runs it holds a
-lease, a name of its own for each attempt; what is written under another name is refused, so an
-attempt that was given up cannot disturb the next. A lease lapses when it is not renewed, which
-each progress does; the job is then taken up again. After a start of the only process every lease
-is void: the gallery's directory is locked by one process at a time, so whoever held one is dead.
-Where several processes share the database, clocks must agree to some seconds.
+A job is queued, then running, then succeeded, failed or cancelled, for good. Whoever runs it holds
+a lease with a name of its own for each attempt. What is written under another name is refused, so
+an attempt that was given up cannot disturb the next. Each progress renews the lease; when it runs
+out, the job is taken up again. Where only one process may open the gallery, its start voids all
+leases: whoever held one is dead. Where several share the database, their clocks must agree to some
+seconds.
 """
 
 import json
@@ -40,7 +40,7 @@ class JobRecord:
 
     Attributes:
         state: of STATES.
-        arguments: JSON, as given; {} after the end, for nobody needs to keep them then.
+        arguments: JSON, as given; {} once the job has ended, when nobody needs them.
         key: name of the API key that asked for it; None without one.
         done: items dealt with, failed ones among them; never falls.
         total: items in all; None until that is known.
@@ -124,7 +124,7 @@ class JobStore:
         Args:
             id: job_ and a ULID.
             arguments: JSON.
-            reply: the answer to who asked, kept in the same transaction.
+            reply: the answer to the request, stored in the same transaction.
 
         Raises:
             TooManyJobsError: most_waiting jobs are queued; nothing was stored.
@@ -165,11 +165,11 @@ class JobStore:
             record = _get(connection, id, key)
             if record.state in ("succeeded", "failed"):
                 raise JobConflictError(f"the job has {record.state}")
-            asked: dict[str, Any] = {"cancel_requested": True}
+            values: dict[str, Any] = {"cancel_requested": True}
             if record.state == "queued":
-                asked |= {"state": "cancelled", "finished_at": _now(), "arguments": "{}"}
+                values |= {"state": "cancelled", "finished_at": _now(), "arguments": "{}"}
             if not record.ended:
-                connection.execute(update(jobs).where(jobs.c.id == id).values(asked))
+                connection.execute(update(jobs).where(jobs.c.id == id).values(values))
             return _get(connection, id)
 
     # Looking
@@ -323,10 +323,10 @@ class JobStore:
             return _get(connection, id)
 
     def renew(self, id: str, lease: str) -> None:
-        """Keep a lease for LEASE_S seconds more, without any progress."""
+        """Extend a lease by LEASE_S seconds, without any progress."""
         with self._store.write() as connection:
-            kept = update(jobs).where(_held(id, lease)).values(lease_until=_lease_end(_now()))
-            connection.execute(kept)
+            extended = update(jobs).where(_held(id, lease))
+            connection.execute(extended.values(lease_until=_lease_end(_now())))
 
     def finish(
         self,

@@ -1,4 +1,4 @@
-"""What a gallery holds, in a few numbers: its cameras, its tags, its labels."""
+"""What a gallery holds, in a few numbers: its cameras, tags and labels."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +13,12 @@ MOST_LISTED = 1000
 
 @dataclass(frozen=True)
 class CameraCount:
-    """The scenes of a camera, None for those without one, and the times between which they were
-    taken; None where nobody said when."""
+    """How many scenes a camera has, and when the first and the last of them were taken.
+
+    Attributes:
+        camera_id: None stands for scenes without a camera.
+        first_captured_at, last_captured_at: None where no scene says when it was taken.
+    """
 
     camera_id: str | None
     scenes: int
@@ -27,11 +31,11 @@ class Overview:
     """How much there is.
 
     Attributes:
-        detections: of the generation that answers.
+        detections: of the active generation.
         labelled: how many of these have a label.
         people: how many different labels they have.
         cameras: by name, at most MOST_LISTED.
-        tags: with how many scenes have them, those of most scenes first; at most MOST_LISTED.
+        tags: each with how many scenes have it, the most frequent first; at most MOST_LISTED.
     """
 
     scenes: int
@@ -43,7 +47,7 @@ class Overview:
 
 
 def overview(connection: Connection) -> Overview:
-    """As of one committed state."""
+    """Count it all, as a connection of Store.read shows it."""
     own = detections.c.generation == generations.c.number
     answering = generations.c.state == "active"
     found = connection.scalar(

@@ -1,4 +1,4 @@
-"""How long pictures are kept, by camera."""
+"""How long scenes stay, by camera."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ OTHERS = "*"
 
 
 def parse_retention(text: str) -> dict[str, int]:
-    """Days by camera, of "gate=30,*=365"; * is every other camera, and images without one.
+    """Read days by camera from "gate=30,*=365"; * is every other camera, and images without one.
 
     A camera's name may hold =, but no comma.
 
@@ -33,7 +33,10 @@ def parse_retention(text: str) -> dict[str, int]:
 
 
 def expired(connection: Connection, days: Mapping[str, int], at: datetime, limit: int) -> list[str]:
-    """At most limit ids of scenes that are too old, taken (or else added) longest ago first."""
+    """At most limit ids of scenes that are too old, oldest first.
+
+    A scene's age counts from when it was taken or, where nobody said, added.
+    """
     if not days:
         return []
     taken = func.coalesce(scenes.c.captured_at, scenes.c.created_at)
@@ -49,7 +52,7 @@ def expired(connection: Connection, days: Mapping[str, int], at: datetime, limit
 
 
 def is_expired(connection: Connection, days: Mapping[str, int], at: datetime, id: str) -> bool:
-    """Whether a scene is there and too old, as the transaction of the connection sees it."""
+    """Whether a scene is there and too old."""
     row = connection.execute(
         select(scenes.c.camera_id, scenes.c.captured_at, scenes.c.created_at).where(
             scenes.c.id == id

@@ -203,7 +203,7 @@ def test_a_read_without_an_end_is_told_and_the_erasure_goes_on_later(tmp_path, m
         accepted = gallery.erasures.begin(scene_ids=[scene_of(gallery, "old 1").id])
         with (
             gallery._store.frozen(),
-            pytest.raises(GalleryError, match="without an end"),
+            pytest.raises(GalleryError, match="has not ended"),
         ):
             gallery.erasures.finish(accepted.id)
         assert gallery.erasures.get(accepted.id).completed_at is None
