@@ -1,7 +1,7 @@
-"""How well people are found again in a gallery, measured on what is known of who is where.
+"""How well people are found again in a gallery, measured where it is known who is where.
 
-What is known comes from labels or from a protocol; the figures are those of models.evaluation, for
-the stored detections in the place of what a detector finds.
+That comes from labels or from a protocol. The figures are those of models.evaluation, with stored
+detections in the place of a detector's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +26,22 @@ from models.evaluation.search import (
 )
 
 AT_ONCE = 2**24
-"""How many places in galleries are held at a time: 128 MiB."""
+"""Places in galleries that are in memory at a time: 128 MiB."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One query and where the person is.
+    """A query, and where the person is.
 
     Attributes:
-        scene: that the person is shown in, its place in a crowd; no part of what is searched.
+        scene: its place in a crowd: the scene that shows the person; it is not searched.
         box: [4] float32, the person there.
         embedding: [D] float32, unit length.
         person: who it is, a name.
-        holds: where the person is to be found: the scene, its place in a crowd, and the box [4]
-            float32 there; of all questions together, either all have boxes or none.
+        holds: where the person is: scenes, by their places in a crowd, and the box [4] float32 in
+            each. Either all questions have boxes, or none has.
     """
 
     scene: int
@@ -56,13 +56,13 @@ class Evaluation:
     """What the questions showed.
 
     Attributes:
-        result: of each question, in their order.
-        figures: of all of them.
-        cameras: of the queries of each camera, None for images without one; empty where all are of
-            one camera.
-        recall: the share of the known boxes that a stored detection overlaps enough, with the
-            interval of scenes drawn anew; None where boxes are not known.
-        known_people: how many boxes those are.
+        result: per question, in their order.
+        figures: of all questions.
+        cameras: figures per camera of the queries, None for images without one; empty when all are
+            of one camera.
+        recall: the share of the known boxes that a stored detection overlaps enough, with a
+            bootstrap interval over scenes; None where boxes are not known.
+        known_people: how many known boxes there are.
     """
 
     result: SearchResult
@@ -73,7 +73,7 @@ class Evaluation:
 
 
 def questions_of_labels(crowd: Crowd) -> list[Question]:
-    """Each labelled detection asks for the others of its label in other scenes.
+    """One question for each labelled detection: where else are the others of its label?
 
     Raises:
         NothingToEvaluateError: no label is in two scenes.
@@ -109,15 +109,15 @@ def evaluate(
     boxes_known: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Ask all questions of what is stored.
+    """Answer all questions from what is stored, and measure how well.
 
     Args:
-        questions: one at least.
-        searched: [S], places in the crowd of the scenes that are searched; None is all. A
-            question's own scene never is.
-        boxes_known: whether the boxes come from elsewhere than the stored detections, so that it
-            can be told how many of them were detected.
-        progress: called with how many questions were asked, of how many.
+        questions: at least one.
+        searched: [S], places in the crowd of the scenes to search; None is all. A question's own
+            scene is never searched.
+        boxes_known: whether the boxes come from elsewhere than the stored detections, so that the
+            share that was detected can be measured.
+        progress: called with how many questions are done, of how many.
     """
     searched = np.arange(len(crowd.scenes)) if searched is None else np.sort(searched)
     with_boxes = questions[0].holds[0][1] is not None

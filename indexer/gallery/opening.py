@@ -1,4 +1,4 @@
-"""Before a gallery answers: whether its directory, model and originals are what they should be."""
+"""Opening a gallery: are its directory, model and originals what they should be?"""
 
 import logging
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def open_originals(directory: Path, url: str | None) -> Originals | ObjectOrigin
 def usable(directory: Path) -> Iterator[None]:
     """
     Raises:
-        GalleryError: instead of what the system says of the directory.
+        GalleryError: in place of an OSError about the directory.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def usable(directory: Path) -> Iterator[None]:
 
 
 def model_in(database: Path | str) -> GalleryModel | None:
-    """Whose embeddings answer in a database; None in one just made."""
+    """The model of the active generation in a database; None in one just made."""
     store = open_store(database)
     try:
         with store.read() as connection:
@@ -53,7 +53,7 @@ def model_in(database: Path | str) -> GalleryModel | None:
 
 
 def remembered_model(directory: Path, database: str | None = None) -> GalleryModel | None:
-    """Whose embeddings a gallery holds, without loading it; None when there is no gallery.
+    """The model of a gallery, without loading its index; None when there is no gallery.
 
     Raises:
         GalleryLockedError: it is open, and not in a database that is shared.
@@ -78,15 +78,15 @@ def settle_model(
     *,
     any_model: bool,
 ) -> None:
-    """Begin the first generation, or see that the one that answers is the model's.
+    """Begin the first generation, or check that the active one is the model's.
 
     Args:
-        model: whose embeddings come in; None is whoever answers.
-        any_model: whether another one may answer.
+        model: whose embeddings come in; None accepts any.
+        any_model: whether another model may be active.
 
     Raises:
-        GalleryMismatchError: another one answers.
-        GalleryDamagedError: the database does not say who answers, though it should.
+        GalleryMismatchError: another model is active.
+        GalleryDamagedError: the database does not say which model is active, though it should.
     """
     with store.read() as connection:
         generation = generations.active(connection)
@@ -121,7 +121,7 @@ def settle_model(
 def check_originals(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
     """
     Raises:
-        GalleryError: they are somewhere else, as where several processes do not share them.
+        GalleryError: the originals are elsewhere: this process does not share the others'.
     """
     with store.read() as connection:
         some = scenes.page(connection, EVERY_SCENE, 3)
@@ -133,7 +133,7 @@ def check_originals(directory: Path, store: Store, originals: Originals | Object
 
 
 def sweep(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
-    """Delete originals that no scene has, and say in the log which are gone."""
+    """Delete originals without a scene; log a warning for scenes without their original."""
     with store.read() as connection:
         wanted = scenes.contents(connection)
     stored = originals.stored()

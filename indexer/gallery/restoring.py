@@ -1,8 +1,8 @@
-"""Putting a snapshot in the place of a gallery, while nobody has that open.
+"""Replacing a gallery that nobody has open by one of its snapshots.
 
     1  checked     every file of the snapshot against its manifest; nothing was touched yet
     2  gathered    the restored gallery, in restore.new within the gallery's directory
-    3  decided     that is renamed to restore.ready: from here on the restored gallery is meant
+    3  decided     that is renamed to restore.ready: from here on it replaces the gallery
     4  swapped     its files are moved to their places, and what was there is deleted
 
 A death before 3 leaves the gallery as it was. After it, whoever opens the gallery next finishes 4.
@@ -30,10 +30,10 @@ def restore_snapshot(
     on_step: Step = lambda step: None,
     on_progress: Progress = lambda done, total: None,
 ) -> Manifest:
-    """Put a snapshot in the place of what a gallery's directory holds; that is deleted.
+    """Replace what a gallery's directory holds by a snapshot; what was there is deleted.
 
     Images and detections that were erased from the gallery since the snapshot was made are erased
-    again: their erasures are handed on, and finished when the gallery is opened.
+    again: their erasures are carried over, and finished when the gallery is opened.
 
     Raises:
         SnapshotNotFoundError, SnapshotDamagedError, GalleryMismatchError: as check_snapshot does.
@@ -57,7 +57,7 @@ def restore_snapshot(
                         _copy(snapshot / name, incoming / name)
                     if not linked and sha256_of(incoming / name) != sha256:
                         raise SnapshotDamagedError(f"{snapshot / name} changed while it was read")
-                _hand_on(gallery, incoming, manifest.id)
+                _carry_erasures_over(gallery, incoming, manifest.id)
                 _sync(incoming / DATABASE)
                 sync_directory(incoming / ORIGINALS)
                 sync_directory(incoming)
@@ -76,7 +76,7 @@ def restore_snapshot(
 
 
 def finish_restore(gallery: Path, *, on_step: Step = lambda step: None) -> None:
-    """Finish a restore that was decided, and delete one that was not; the caller has the lock."""
+    """Finish a restore that was decided; delete one that was not. The caller holds the lock."""
     shutil.rmtree(gallery / RESTORING, ignore_errors=True)
     ready = gallery / RESTORED
     if not ready.is_dir():
@@ -89,7 +89,7 @@ def finish_restore(gallery: Path, *, on_step: Step = lambda step: None) -> None:
         sync_directory(gallery)
     on_step("originals in place")
     if (ready / DATABASE).is_file():
-        for suffix in ("-wal", "-shm"):  # of the database that goes; never for the one that comes
+        for suffix in ("-wal", "-shm"):  # they belong to the replaced database alone
             (gallery / f"{DATABASE}{suffix}").unlink(missing_ok=True)
         sync_directory(gallery)
         (ready / DATABASE).replace(gallery / DATABASE)
@@ -103,8 +103,8 @@ def has_gallery(directory: Path) -> bool:
     return (directory / DATABASE).is_file() or (directory / RESTORED).is_dir()
 
 
-def _hand_on(gallery: Path, incoming: Path, id: str) -> None:
-    """Enter what was erased from the gallery that goes into the one that comes."""
+def _carry_erasures_over(gallery: Path, incoming: Path, id: str) -> None:
+    """Carry erasures over from the replaced gallery."""
     known = erasures.read_all(gallery / DATABASE)
     store = open_store(incoming / DATABASE)
     try:

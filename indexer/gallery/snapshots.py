@@ -7,13 +7,13 @@ A snapshot is a directory:
                                 or copies where the snapshot lies on another file system
     snap_…/manifest.json        size and SHA-256 of each file, and whose gallery it is
 
-How the two fit together while scenes come and go: with changes held off for a moment, a read
-transaction is begun and the deletion of originals is put off. From then on the transaction shows
-one state, every original of that state stays where it is, and changes go on. Originals of scenes
-that were deleted meanwhile go when the snapshot is done; if the process dies first, the next
-opening of the gallery deletes them.
+Database and originals fit together although scenes come and go: while changes wait for a moment, a
+read transaction is begun and originals are held, so that none is deleted. From then on the
+transaction shows one state, all originals of that state stay where they are, and changes go on.
+Originals of scenes that were removed meanwhile are deleted when the snapshot is done or, if the
+process dies first, when the gallery is opened next.
 
-    1  copied      the database, under the snapshot's passing name snap_….new
+    1  copied      the database, under the snapshot's temporary name snap_….new
     2  placed      the originals, each read and compared with its name
     3  described   the manifest; all is on disk
     4  named       snap_….new is renamed: from here on the snapshot is there, and whole
@@ -126,12 +126,12 @@ class Snapshots:
 
 
 def new_snapshot_id() -> str:
-    """The name of a snapshot to come."""
+    """A name for a new snapshot."""
     return new_id("snap_")
 
 
 def list_snapshots(directory: Path) -> list[Snapshot]:
-    """Those in a directory, oldest first; files are not read beyond the manifests."""
+    """The snapshots in a directory, oldest first; of their files, only the manifests are read."""
     if not directory.is_dir():
         return []
     names = sorted(entry.name for entry in os.scandir(directory) if _NAME.fullmatch(entry.name))

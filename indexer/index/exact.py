@@ -1,4 +1,4 @@
-"""The slow, obvious engine that judges the others."""
+"""The slow, obvious engine against which the others are tested."""
 
 import numpy as np
 from numpy.typing import NDArray

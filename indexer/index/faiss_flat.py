@@ -1,9 +1,8 @@
 """Exact search with FAISS's kernels over rows that we lay out ourselves.
 
-faiss.IndexFlat keeps one array, and removing a row from it moves all behind it: 62 ms at a million
-rows. Here rows lie in blocks, a removed row's place is taken by the last row, and FAISS searches
-each block with the rows that a filter allows as its IDSelector. Nothing is copied when the index
-grows.
+faiss.IndexFlat has one array; removing a row moves all rows behind it, 62 ms with a million. Here
+rows lie in blocks, the last row takes the place of a removed one, and FAISS searches each block
+with the rows that a filter allows as its IDSelector. Nothing is copied when the index grows.
 """
 
 import faiss
@@ -69,7 +68,7 @@ class FaissFlatIndex:
                 continue
             place, last = int(self._place[number]), self._count - 1
             self._row(place)[:] = self._row(last)
-            self._row(last)[:] = 0  # what is removed is in memory no more
+            self._row(last)[:] = 0  # nothing of it stays in memory
             self._ids[place] = self._ids[last]
             self._place[self._ids[last]] = place
             self._place[number] = -1

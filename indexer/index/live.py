@@ -1,9 +1,8 @@
 """A gallery's vectors in memory, with what a search needs to know of each beside them.
 
-Rows of the database are never given twice, so their numbers grow for ever. Here a detection has a
-slot: slots are counted from 0 in the order of rows, and the slot of a detection that is gone stays
-empty until a new index is filled. Empty slots cost memory (some 40 bytes each) and a little time in
-every filtered search.
+Row numbers of the database are never given twice, so they grow for ever. Here each detection has a
+slot, counted from 0 in the order of rows. The slot of a removed detection stays empty until a new
+index is filled; it costs some 40 bytes, and a little time in every filtered search.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from models.similarity import gallery_vectors
 
 @dataclass(frozen=True)
 class Nearest:
-    """What the index found, nearest first.
+    """What an index found, nearest first.
 
     Attributes:
         rows, scenes: [M] int64, of the detections found.
@@ -182,7 +181,7 @@ class LiveIndex:
     def add(self, found: StoredPeople, change: int) -> None:
         """
         Raises:
-            ValueError: when their rows do not rise, from above those that were ever added.
+            ValueError: their rows do not rise, beginning above all rows ever added.
         """
         new_vectors = gallery_vectors(found.detections)
         with self._lock.writing():

@@ -24,8 +24,8 @@ class VectorIndex(Protocol):
     """Vectors by number, searched by inner product.
 
     Ids are row numbers: never negative, given once, and dense enough that an array may be as long
-        as the largest. Any number of searches may run at once, or one change; the caller keeps them
-        apart.
+    as the largest. Any number of searches may run at once, or one change; the caller keeps them
+    apart.
     """
 
     def __len__(self) -> int:
@@ -42,11 +42,11 @@ class VectorIndex(Protocol):
         """Add vectors [N, D] under ids [N].
 
         Raises:
-            ValueError: when an id is there already; then nothing was added.
+            ValueError: an id is there already; nothing was added.
         """
 
     def remove(self, ids: NDArray[np.int64]) -> None:
-        """Remove what is there of these ids."""
+        """Remove these ids; unknown ones are passed over."""
 
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
@@ -59,5 +59,5 @@ class VectorIndex(Protocol):
             allowed: only ids with allowed[id] are searched; ids beyond its end are not allowed.
 
         Returns:
-            Equal similarities are ordered by id; which of them are left out at the end is open.
+            Equal similarities are ordered by id; which of them are cut off at k is not defined.
         """

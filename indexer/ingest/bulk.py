@@ -4,13 +4,13 @@ A run lies in a directory, which is gone when the run is complete:
 
     manifest.json      the command; written last, so that a run is there whole or not at all
     shards.jsonl       one shard a line: its files
-    known.npy          SHA-256 of what the gallery had before: those pictures are not looked at
-    parts/000012.npz   what a worker found in shard 12; under a passing name until it is whole
+    known.npy          SHA-256 of the gallery's pictures at the start: workers skip these
+    parts/000012.npz   what a worker found in shard 12; under a temporary name until it is whole
     parts/000012.json  shard 12 is stored, and its part deleted: how many, and which files failed
 
-Whatever dies, and whenever (a worker, a machine, this process), the same command goes on: a shard
-is looked at again only if its part was not there, and stored again only if it was not ticked off;
-what is in the gallery is there once, for the same bytes are the same scene.
+Whatever dies, and whenever (a worker, a machine, this process), the same command goes on. Workers
+look at a shard again only if its part is missing; it is stored again only if it was not ticked off.
+No scene is stored twice, for the same bytes are the same scene.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of files: how many were new scenes, with how many people; which ones failed.
+    """What became of files: how many new scenes, with how many people, and which files failed.
 
     Attributes:
         failed: (path, why) of each.
@@ -92,21 +92,21 @@ class Run:
 
     @property
     def parts(self) -> Path:
-        """Where parts lie, and ticks."""
+        """The folder of parts and ticks."""
         return self.directory / "parts"
 
     def part(self, shard: int) -> Path:
-        """What a worker found."""
+        """The file with what a worker found."""
         return self.parts / f"{shard:06d}.npz"
 
     def tick(self, shard: int) -> Path:
-        """That a part was stored."""
+        """The file that says that a part was stored."""
         return self.parts / f"{shard:06d}.json"
 
 
 @dataclass(frozen=True)
 class FindPeople:
-    """What a worker does, as Pool wants it: calling it loads the model, its answer takes shards."""
+    """The make_work of a Pool: calling it loads the model and returns what takes shards."""
 
     run: Run
     detector_of: Callable[[], Detector]
@@ -138,15 +138,15 @@ def bulk(
     """Add files and folders, as ingest does, by many workers; goes on where it was.
 
     Args:
-        directory: of the run. Workers on other machines see it, and the files, under these paths.
-        make_pool: gives the workers, from what each of them does; they are closed here.
+        directory: of the run. Workers on other machines need it, and the files, at the same paths.
+        make_pool: makes the workers, from what each of them does; they are closed here.
         detector_of: of the gallery's model; called in each worker.
-        stall_s: how long no worker may be done with anything.
+        stall_s: give up when no worker finishes anything for so long.
         on_progress: told how many files of all are done.
 
     Raises:
-        GalleryError: the directory has the run of another command; or nothing goes on: no worker
-            was done with anything in time, or they die. What was stored stays, the run too.
+        GalleryError: the directory has the run of another command; or no worker finished anything
+            in time; or they keep dying. What was stored stays, and so does the run.
     """
     run = Run(directory.absolute())  # a worker may have another working directory
     command = {
@@ -167,10 +167,10 @@ def bulk(
             waiting.append(shard)
     on_progress(stored.files, total)
 
-    who = copy_context()  # the audit trail's: a thread does not have it
+    context = copy_context()  # with the audit trail's name, which a new thread lacks
 
     def load(shard: Shard) -> Stored:
-        return who.run(_load, run, shard, gallery, camera_id, tags)
+        return context.run(_load, run, shard, gallery, camera_id, tags)
 
     with ThreadPoolExecutor(1) as loader:  # storing waits for the disk, finding does not
         loading = deque(loader.submit(load, shard) for shard in found)
@@ -243,7 +243,7 @@ def _known(gallery: Gallery) -> NDArray[np.bytes_]:
 
 
 def _found(waiting: deque[Shard], pool: Pool, stall_s: float) -> Iterator[Shard]:
-    """Have all shards done; yields each whose part is there."""
+    """Have workers do all shards; yields each once its part is there."""
     deaths: Counter[int] = Counter()
     in_a_row = 0
     doing: dict[Any, tuple[Any, Shard | None]] = {}
@@ -258,7 +258,7 @@ def _found(waiting: deque[Shard], pool: Pool, stall_s: float) -> Iterator[Shard]
         done = pool.wait(list(doing), stall_s)
         if not done:
             raise GalleryError(
-                f"no worker was done with anything in {stall_s:g} s; the same command goes on"
+                f"no worker finished anything in {stall_s:g} s; the same command goes on"
             )
         for job in done:
             worker, shard = doing.pop(job)
@@ -287,7 +287,7 @@ def _found(waiting: deque[Shard], pool: Pool, stall_s: float) -> Iterator[Shard]
 
 
 def _part_of(shard: Shard, detector: Detector, known: NDArray[np.bytes_]) -> bytes:
-    """What is found in the files of a shard; a file that cannot be used fails alone."""
+    """The part of a shard: what is found in its files; a file that cannot be used fails alone."""
     said: list[dict[str, object]] = []
     people: list[Detections] = []
     for path, external_id in shard.files:

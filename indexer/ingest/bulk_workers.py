@@ -1,4 +1,4 @@
-"""Who finds people in the shards of a bulk run: processes of this machine, or actors of Ray."""
+"""The workers of a bulk run: processes of this machine, or actors of Ray."""
 
 import multiprocessing
 import os
@@ -14,14 +14,14 @@ Work = Callable[[Any], None]
 
 
 class WorkerLostError(Exception):
-    """The worker died before it was done; whoever asked may ask another one."""
+    """A worker died before its job was done; another one may do it."""
 
 
 class Pool(Protocol):
     """Workers, each with one thing to do at a time.
 
-    A worker makes its work (which loads a model) with its first job, None, which asks for nothing
-    else. What its work raises, result raises.
+    A worker's first job is None: it makes its work, which loads a model. Errors of its work are
+    raised by result.
     """
 
     size: int
@@ -30,13 +30,17 @@ class Pool(Protocol):
         """A new worker."""
 
     def submit(self, worker: Any, job: Any) -> Any:
-        """Give a worker a job; what comes back stands for it."""
+        """Give a worker a job; returns a handle for wait and result."""
 
     def wait(self, jobs: Collection[Any], timeout_s: float) -> Collection[Any]:
-        """The jobs that are done; none when none was done in time."""
+        """The jobs that are done; empty when none was done in time."""
 
     def result(self, job: Any) -> None:
-        """Raises WorkerLostError when the job's worker died with it."""
+        """
+        Raises:
+            WorkerLostError: the job's worker died.
+            Exception: what the work raised.
+        """
 
     def close(self) -> None:
         """End all workers, whatever they do."""
@@ -67,7 +71,7 @@ class Processes:
         return ours
 
     def submit(self, worker: Connection, job: Any) -> Connection:
-        with suppress(OSError):  # it is dead already, which its result says
+        with suppress(OSError):  # the worker is dead; result will say so
             worker.send(job)
         return worker
 
@@ -97,8 +101,8 @@ class Processes:
 class RayActors:
     """A Pool of actors on all machines of a Ray cluster; all see the files under the same paths.
 
-    Restarts are ours, not Ray's: a job that waits for machines that do not come back would never
-    end, while here the other workers do it.
+    Ray restarts nothing: its jobs would wait for ever for machines that do not come back. Here, the
+    other workers do them.
     """
 
     def __init__(
@@ -119,7 +123,8 @@ class RayActors:
         Raises:
             GalleryError: Ray is not installed.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        # Otherwise Ray reports usage to its makers.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray  # only who asks for Ray needs to have it
         except ImportError:
@@ -166,14 +171,14 @@ class _Actor:
                 self._work = self._make_work()
             if job is not None:
                 self._work(job)
-        except Exception as error:  # whatever it is, who gave the job must know
+        except Exception as error:  # whoever gave the job raises it
             return error
         return None
 
 
 def _serve(connection: Connection, make_work: Callable[[], Work]) -> None:
     actor = _Actor(make_work)
-    with suppress(EOFError, OSError, KeyboardInterrupt):  # who gave the jobs is gone
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # the process that gave jobs is gone
         while True:
             connection.send(actor.do(connection.recv()))
 

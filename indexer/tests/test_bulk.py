@@ -177,7 +177,7 @@ def test_a_picture_that_kills_every_worker_is_named(photos, gallery, tmp_path):
 
 
 def test_a_run_without_progress_ends(photos, gallery):
-    with pytest.raises(GalleryError, match=r"no worker was done with anything in 2 s"):
+    with pytest.raises(GalleryError, match=r"no worker finished anything in 2 s"):
         run(photos, gallery, seconds=60, stall_s=2)
 
 
