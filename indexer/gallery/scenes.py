@@ -80,7 +80,8 @@ class Scenes:
             ImageError: it can no longer be read.
         """
         content = self.content(scene_id)
-        scene = read_scene(self._store, scene_id)
+        with self._store.read() as connection:
+            scene = scenes.get(connection, scene_id)
         return read_image(content, ImageLimits().admitting(scene.width, scene.height, len(content)))
 
     def patch(self, scene_id: str, values: Mapping[str, object]) -> StoredScene:
