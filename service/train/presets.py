@@ -76,7 +76,8 @@ LIGHT_SCENES = {
     "serve_min_size": 768,
     "serve_max_size": 1366,
 }
-# Beside a teacher the identity loss does harm: with it, answers are imitated far less well.
+# Without the identity loss, answers are imitated far sooner. It may still be worth its place: with
+# real labels from two cameras it told people of another camera apart better (models/README.md).
 TAUGHT = {
     **LIGHT,
     "head": "nae_parts",
