@@ -21,7 +21,7 @@ UNITS = {  # name: default, unit, source
     "open_bytes": (1132, "B a detection", "indexer.bench, open_bytes_each at 1,000,000"),
     "open_us": (25.2, "µs a detection", "indexer.bench, gallery_open_s at 1,000,000"),
     "flat_ns": (28.8, "ns a detection", "indexer.bench, single_ms at 1,000,000"),
-    "detect_s": (2 / 5.83, "core-s a scene", "models.bench, 5.83 scenes a second on 2 cores"),
+    "detect_s": (2 / 5.01, "core-s a scene", "models.bench, 5.01 scenes a second on 2 cores"),
     "store_ms": (10, "ms a scene", "assumed; indexer.bench prints it: 23 on a busy disk"),
     "graph_bytes": (1170, "B a detection", "256 float32, and an HNSW's 2 × 16 links of 4 bytes"),
     "code_bytes": (400, "B a detection", "the same with 8-bit numbers (SQ8)"),
