@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from indexer.tests.scenery import settings_of_tests
 from models.tests.machine import missing
+from service.__main__ import server_config
 from service.app import create_app
 from service.demo.browser import NoBrowserError, chromium, find_chromium
 from service.demo.local import Client
@@ -67,12 +68,9 @@ def listening_service(settings, detector=None, others=()):
     """A service on a loopback port; yields the port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            create_app(settings, detector, other_detectors=others),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
+        app = create_app(settings, detector, other_detectors=others)
+        config = server_config(app, settings, lifespan="on")
+        config.timeout_graceful_shutdown = 5
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from indexer.tests.servers import free_port
+from service.tests.serving import Client, scene
 from service.tests.stub import crop, picture
 
 ROOT = Path(__file__).parent.parent
@@ -317,6 +318,34 @@ def connection_text(port, path):
 
 
 @pytest.mark.slow
+def test_no_more_clients_follow_jobs_than_may_however_fast_they_come(live, detector, monkeypatch):
+    monkeypatch.setattr("service.jobs.routes.MAX_STREAMS", 5)
+    statuses = []
+    with live() as port, contextlib.ExitStack() as stack:
+        detector.go.clear()
+        with Client(port) as client:
+            job = client.post_form("/gallery/images?wait=false", scene(1))[1]["job_id"]
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(20)
+        ]
+        for connection in connections:
+            connection.sendall(
+                f"GET /jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            )
+        for connection in connections:
+            statuses.append(connection.recv(12)[-3:])
+
+        assert (statuses.count(b"200"), statuses.count(b"503")) == (5, 15)
+        for connection in connections:
+            connection.close()
+        ends = time.monotonic() + 20
+        with Client(port) as client:
+            while client.send("HEAD", f"/jobs/{job}/events")[0] != 200:
+                assert time.monotonic() < ends
+                time.sleep(0.1)
+        detector.go.set()
+
+
 def test_a_stop_ends_streams_and_the_job_goes_on_after_the_next_start(tmp_path, photos):
     with served(tmp_path, photos, seconds=0.1) as service:
         _, accepted = service.request("POST", "/gallery/imports", manifest(photos), JSONL)

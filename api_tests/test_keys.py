@@ -168,6 +168,84 @@ def test_damaged_keys_and_a_name_of_both_kinds_hinder_the_start(start_with_keys,
             pass
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b"null",
+        b"\xff",
+        b'{"keys": [{}]}',
+        b'{"keys": [{"id": "key_1", "name": "a", "scopes": "admin", "sha256": ""}]}',
+        b'{"keys": []}' + b" " * 2**21,
+    ],
+)
+def test_keys_that_become_unreadable_make_the_service_not_ready(start_with_keys, tmp_path, damaged):
+    with start_with_keys() as client:
+        made = make(client).json()
+        path = tmp_path / "data" / FILE
+        whole = path.read_bytes()
+        assert client.get("/readyz").status_code == 200
+        path.write_bytes(damaged)
+
+        told = client.get("/readyz")
+        assert (told.status_code, told.json()["checks"]["keys"]) == (503, {"ok": False})
+        assert client.get("/livez").status_code == 200
+        assert client.get("/health").json()["status"] == "degraded"
+        assert search(client, made["secret"]) == 503
+        assert client.get("/gallery").status_code == 401
+        path.write_bytes(whole)
+        assert client.get("/readyz").status_code == 200
+        assert search(client, made["secret"]) == 200
+
+
+def test_the_end_of_the_last_key_opens_nothing(start, start_with_keys, tmp_path):
+    with start_with_keys() as client:
+        boss = make(client, "chief", ["admin"]).json()
+    with start() as client:  # of the settings there are none any more
+        assert client.get("/gallery").status_code == 401
+        assert client.get("/gallery", headers={"Host": "evil.example"}).status_code == 401
+        assert client.delete(f"/keys/{boss['id']}", **bearer(boss["secret"])).status_code == 204
+        assert client.get("/gallery").status_code == 401
+        (tmp_path / "data" / FILE).unlink()
+        assert client.get("/gallery").status_code == 401
+        assert client.get("/whoami").json()["keys"] is True
+
+
+def test_without_keys_the_first_one_of_another_service_closes_this_one(start, tmp_path):
+    given = Settings(data_dir=tmp_path, api_keys=KEYS).read_keys()
+    with start() as client:
+        assert client.get("/gallery", headers={"Host": "evil.example"}).status_code == 403
+        assert client.get("/gallery").status_code == 200
+        Keys(given, tmp_path / "data").make("key_1", "reader", ["search"])
+
+        assert client.get("/gallery").status_code == 401
+
+
+def test_the_next_key_of_a_name_is_somebody_else(start_with_keys):
+    add = {"files": {"image": crop("red")}}
+    with start_with_keys() as client:
+        first = make(client, "kiosk", ["ingest", "search"]).json()
+        sent = {"headers": {**bearer(first["secret"])["headers"], "Idempotency-Key": "one"}}
+        job = client.post("/gallery/images?wait=false", **add, **sent).json()["job_id"]
+        assert client.get(f"/jobs/{job}", **bearer(first["secret"])).status_code == 200
+        client.delete(f"/keys/{first['id']}", **bearer(BOSS))
+        second = make(client, "kiosk", ["ingest", "search"]).json()
+
+        assert client.get("/jobs", **bearer(second["secret"])).json()["items"] == []
+        for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel")):
+            answer = client.request(method, f"/jobs/{job}{path}", **bearer(second["secret"]))
+            assert answer.status_code == 404, path
+        sent["headers"]["Authorization"] = f"Bearer {second['secret']}"
+        other = client.post("/gallery/images?wait=false", **add, **sent)
+        assert "idempotency-replayed" not in other.headers
+        assert other.json()["job_id"] != job
+        assert client.get(f"/jobs/{job}", **bearer(BOSS)).status_code == 200
+        trail = client.get("/audit?action=image_added", **bearer(BOSS)).json()["items"]
+        assert {entry["key"] for entry in trail} <= {"kiosk"}
+
+
 def test_a_full_disk_makes_no_key_and_deletes_none(start_with_keys, monkeypatch):
     with start_with_keys() as client:
         made = make(client).json()

@@ -4,7 +4,9 @@ import os
 import sys
 import urllib.request
 
-port = os.environ.get("PERSON_SEARCH_PORT", "8000")
+port = os.environ.get("PERSON_SEARCH_PORT", "")
+if not port.strip().isdigit():  # Kubernetes sets tcp://IP:PORT for a Service named person-search
+    port = "8000"
 try:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=4) as answer:
         sys.exit(0 if answer.status == 200 else 1)

@@ -25,7 +25,6 @@ and the same command goes on from there).
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +51,7 @@ from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
 from indexer.rows.audit import acting_as
 from indexer.times import time_of
+from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
 from models.image import read_image
@@ -103,7 +103,7 @@ def add(asked: argparse.Namespace) -> int:
 def bulk(asked: argparse.Namespace) -> int:
     model = _model(asked)
     directory = (model or DEFAULT_MODEL).absolute()
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     threads = asked.threads or cores
     workers = asked.workers or max(1, cores // threads)
 
@@ -331,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
         if model:
             model_help = "model directory; by default the one that the gallery was made with"
             added.add_argument("--model", type=Path, metavar="PATH", help=model_help)
-            threads_help = "for the detector; 0 is one per core"
+            threads_help = "for the detector; 0 is one per core, or CPU of a container's quota"
             added.add_argument("--threads", type=int, default=0, metavar="N", help=threads_help)
         return added
 
@@ -382,7 +382,7 @@ def _parser() -> argparse.ArgumentParser:
     model_help = "model directory, or the name of one that ships"
     which.add_argument("--model", type=Path, metavar="PATH", help=model_help)
     which.add_argument("--rollback", action="store_true", help="back to the model before")
-    threads_help = "for the detector; 0 is one per core"
+    threads_help = "for the detector; 0 is one per core, or CPU of a container's quota"
     one.add_argument("--threads", type=int, default=0, metavar="N", help=threads_help)
 
     for name, help in (

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import defaultdict
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector
 from models.errors import PersonSearchError
 from models.image import encode_jpeg, read_image
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     result = {
         "model": detector.card.name,
         "device": options.device,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "images_per_s": round(per_second, 3),
         "stages": stages,
     }

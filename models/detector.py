@@ -1,6 +1,5 @@
 """Find people in scenes and describe them, with ONNX Runtime and NumPy."""
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boxes import Boxes, clip_boxes, nms
+from models.cores import usable_cores
 from models.detections import Detections
 from models.errors import BoxError, ModelFileError
 from models.model_card import (
@@ -78,7 +78,7 @@ class OnnxDetector:
 
         Args:
             model: a model directory, or the card in it; or the bare name of one that ships.
-            threads: for each graph; 0 is one per core.
+            threads: for each graph; 0 is one for each of usable_cores().
             device: "cpu" or "cuda".
             score_threshold: instead of the card's.
 
@@ -90,7 +90,7 @@ class OnnxDetector:
         self._rule = self.card.detections
         if score_threshold is not None:
             self._rule = replace(self._rule, score_threshold=score_threshold)
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         graphs = [verified_graph(self.card, directory, name) for name in (SCENE_GRAPH, HEAD_GRAPH)]
         self._scene, self._head = (_session(graph, threads, device) for graph in graphs)
         self._busy = threading.Lock()

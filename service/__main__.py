@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.app import create_app
+from service.http.connections import guarded_protocol, most_connections
 from service.settings import Settings, SettingsError
 
 WRONG_SETTINGS = 2
@@ -100,19 +101,36 @@ async def serve(
 ) -> None:
     """Open everything, serve, close everything."""
     app = create_app(settings, detector, other_detectors=other_detectors)
-    config = uvicorn.Config(
+    # The lifespan is entered here, so that what hinders the start is one clear line.
+    config = server_config(app, settings, lifespan="off")
+    async with app.router.lifespan_context(app):
+        await Server(config, app, drain_s=settings.drain_s).serve()
+
+
+def server_config(
+    app: FastAPI, settings: Settings, *, lifespan: Literal["on", "off"]
+) -> uvicorn.Config:
+    """How uvicorn serves the application.
+
+    Raises:
+        SettingsError: there may not be as many connections.
+    """
+    most = most_connections(settings.connections_max)
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        lifespan="off",  # entered here, so that what hinders the start is one clear line
+        http=guarded_protocol(most=most),
+        ws="none",
+        backlog=max(16, most // 4),  # so many are accepted at once, before the limit is looked at
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=int(settings.drain_s) + 2,
     )
-    async with app.router.lifespan_context(app):
-        await Server(config, app, drain_s=settings.drain_s).serve()
 
 
 def main(
@@ -129,6 +147,7 @@ def main(
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000)")
     parser.add_argument("--data-dir", help="where the gallery is kept (default ./data)")
+    parser.add_argument("--root-path", help="path below which a proxy publishes it (default none)")
     parser.add_argument("--model", help="model directory (default: the one in the package)")
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
     try:

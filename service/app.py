@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import anyio.to_thread
@@ -11,13 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import compile_path
 
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.generations import routes as generations
-from service.http.edge import Edge, logger, request_id
+from service.http.edge import Edge, logger, request_id, route_path
 from service.http.errors import PROBLEMS, RequestError, parameter_error, problem, problem_response
 from service.http.metrics import Metrics
 from service.http.openapi import reference
@@ -30,7 +31,7 @@ from service.page import routes as page
 from service.running.parts import JobKinds, open_parts
 from service.search import routes as search
 from service.search.schemas import SearchRequest
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.system import key_routes
 from service.system import routes as system
 from service.system.schemas import Problem
@@ -62,6 +63,16 @@ Find a person among whole scene images. Boxes are pixels of the upright image (a
 top left, x2 and y2 exclusive. `score` = `detection_score` × `similarity` ranks the hits; it is no
 probability. Errors are RFC 9457 problem documents; `/docs/problems/{code}` explains each code."""
 
+CORS_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "X-Request-Id",
+    "X-Timeout-Ms",
+]
+CORS_EXPOSED = ["ETag", "Idempotency-Replayed", "Location", "Retry-After", "X-Request-Id"]
+
 
 def create_app(
     settings: Settings | None = None,
@@ -79,10 +90,12 @@ def create_app(
         kinds: of jobs that can be run.
         other_detectors: models that the gallery can be changed to, besides those on disk; they
             take a detector beside them.
+
+    Raises:
+        SettingsError: what needs no look at files contradicts itself.
     """
     settings = settings or Settings()
     metrics = Metrics()
-    open_to_all = settings.api_keys is None and settings.api_keys_file is None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -109,12 +122,25 @@ def create_app(
         Edge,
         metrics=metrics,
         max_body_bytes=settings.request_max_bytes,
-        loopback_only=open_to_all,
+        loopback_only=lambda: not app.state.parts.keys.needed,
+        origins=settings.cors,
+        frame_ancestors=settings.frame_ancestors.replace(",", " "),
+        root_path=settings.root_path,
     )
+    if settings.cors:  # outside the edge, so that browsers may read its refusals, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=CORS_HEADERS,
+            expose_headers=CORS_EXPOSED,
+            max_age=600,
+        )
     app.add_exception_handler(PersonSearchError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
-    app.openapi = openapi_document  # type: ignore[method-assign]
+    app.openapi = partial(_openapi, settings.root_path)  # type: ignore[method-assign]
+    _check_root_path(settings.root_path)
     return app
 
 
@@ -140,7 +166,7 @@ async def _answer(request: Request, raised: Exception) -> JSONResponse:
 
 def _routing_error(request: Request, status: int) -> RequestError:
     if status == 405:
-        methods = _methods(request.app, request.url.path)
+        methods = _methods(request.app, route_path(request))
         return RequestError(
             "method_not_allowed",
             f"Allowed here: {', '.join(methods)}.",
@@ -157,7 +183,23 @@ def _methods(app: FastAPI, path: str) -> list[str]:
     for template, operations in app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
             found |= {method.upper() for method in operations}
-    return sorted(found)
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+def _check_root_path(root_path: str) -> None:
+    """
+    Raises:
+        SettingsError: a path would mean two things.
+    """
+    if root_path:
+        first = root_path.split("/")[1]
+        if first in {path.split("/")[1] for path in openapi_document()["paths"]}:
+            raise SettingsError(f"root_path: /{first} is a path of the service; take another")
+
+
+def _openapi(root_path: str) -> dict[str, Any]:
+    """The document of a service below a path."""
+    return openapi_document() | ({"servers": [{"url": root_path}]} if root_path else {})
 
 
 @cache

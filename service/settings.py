@@ -3,13 +3,28 @@
 import hashlib
 import hmac
 import ipaddress
+import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    FiniteFloat,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from indexer.index.engines import MilvusServer
 from indexer.rows.retention import parse_retention
@@ -20,6 +35,32 @@ from models.image import ImageLimits
 SCOPES = ("search", "ingest", "admin", "metrics")
 SECRET_MIN_CHARACTERS = 16
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+SECRET = re.compile(r"[!-~]+")  # what a header can carry
+KEYS_FILE_MAX_BYTES = 2**20
+
+PREFIX = "PERSON_SEARCH_"
+# Read elsewhere: by clients and tools, compose files and tests.
+CLIENT_KEY = PREFIX + "KEY"
+OTHER_VARIABLES = frozenset(
+    (
+        CLIENT_KEY,
+        *(PREFIX + name for name in ("CHROMIUM", "PUBLISHED_PORT", "TRAINING_DATA", "REAL")),
+    )
+)
+TESTS_PREFIX = PREFIX + "TESTS_"
+# Kubernetes puts these into every container of a namespace for each of its Services, here for one
+# named person-search or person-search-…; Docker did so for links.
+INJECTED_NAME = re.compile(
+    r"PERSON_SEARCH_(\w+_)?"
+    r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?|ENV_\w+)"
+)
+INJECTED_VALUE = {
+    re.compile(r"PERSON_SEARCH_(\w+_)?PORT"): re.compile(r"(tcp|udp|sctp)://\S+:\d+"),
+    re.compile(r"PERSON_SEARCH_(\w+_)?NAME"): re.compile(r"/\S+/\S+"),
+}
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+NEAR = 0.85  # of a name that differs in one or two letters
 
 
 class SettingsError(PersonSearchError):
@@ -33,25 +74,48 @@ class ApiKey:
     """Who may do what; the secret itself is not kept.
 
     Attributes:
-        name: for logs.
+        name: for the audit trail.
         scopes: of SCOPES; "admin" allows everything.
         digest: sha256 of the secret. Secrets are random and long, so no slow hash is needed.
+        id: of a key that was made over HTTP; None for one of the settings.
     """
 
     name: str
     scopes: frozenset[str]
     digest: bytes
+    id: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """What jobs and kept answers belong to: the next key of the same name is somebody else."""
+        return self.name if self.id is None else f"{self.name} {self.id}"
 
     def allows(self, scope: str) -> bool:
         """Whether the key may use routes of a scope."""
         return scope in self.scopes or "admin" in self.scopes
 
 
+class _Variables(EnvSettingsSource):
+    """The environment, in which no name may be misspelt."""
+
+    def __call__(self) -> dict[str, Any]:
+        """
+        Raises:
+            SettingsError: a variable is named like a setting, and is none.
+        """
+        known = [PREFIX + name.upper() for name in self.settings_cls.model_fields]
+        check_variables(known, os.environ)
+        values = super().__call__()
+        if is_injected(PREFIX + "PORT", str(values.get("port", ""))):
+            del values["port"]
+        return values
+
+
 class Settings(BaseSettings):
     """Read from `PERSON_SEARCH_…` environment variables; the command line overrides a few."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PERSON_SEARCH_",
+        env_prefix=PREFIX,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -70,7 +134,11 @@ class Settings(BaseSettings):
         None, description="Directory of model directories that the gallery can be changed to."
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
-    threads: int = Field(0, ge=0, description="Threads of one inference; 0 is one per core.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of one inference; 0 is one per core, or CPU of a container's quota.",
+    )
     engine: str = Field(
         "faiss-flat",
         description="Index engine of the gallery: faiss-flat in memory; in a Milvus server "
@@ -107,6 +175,30 @@ class Settings(BaseSettings):
         0, ge=0, le=36_500, description="Days that the audit trail is kept; 0 is for ever."
     )
 
+    root_path: str = Field(
+        "", description="Path below which a proxy publishes the service: `/people`, say."
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks, comma between them, whose X-Forwarded-Proto and "
+        "X-Forwarded-For are believed; * is everybody.",
+    )
+    frame_ancestors: str = Field(
+        "",
+        description="Sites that may show the page in a frame: `'self',https://portal.example`.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Sites whose pages may use the service from the browser: "
+        "`https://portal.example`; * is every site and needs API keys.",
+    )
+    connections_max: int = Field(
+        0,
+        ge=0,
+        description="Most connections at once; 0 is half as many as files may be open, at most "
+        "1000.",
+    )
+
     api_keys: SecretStr | None = Field(
         None, description="`name:scopes:secret`, comma between keys, plus between scopes."
     )
@@ -131,9 +223,11 @@ class Settings(BaseSettings):
     search_queue_max: int = Field(64, ge=1, description="Searches that may wait.")
     ingest_queue_max: int = Field(256, ge=1, description="Images that may wait to be added.")
     job_queue_max: int = Field(1000, ge=1, description="Jobs that may wait.")
-    search_deadline_s: float = Field(30, gt=0, description="Longest a search may take.")
-    ingest_deadline_s: float = Field(120, gt=0, description="Longest adding images may take.")
-    drain_s: float = Field(25, gt=0, le=30, description="Time for running work after SIGTERM.")
+    search_deadline_s: FiniteFloat = Field(30, gt=0, description="Longest a search may take.")
+    ingest_deadline_s: FiniteFloat = Field(120, gt=0, description="Longest adding images may take.")
+    drain_s: FiniteFloat = Field(
+        25, gt=0, le=30, description="Time for running work after SIGTERM."
+    )
     disk_floor_mib: int = Field(
         1024, ge=0, description="Free space (or 5 % of the disk, if less) kept from writes."
     )
@@ -141,10 +235,58 @@ class Settings(BaseSettings):
         "info", description="What is logged."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment; no files."""
+        return init_settings, _Variables(settings_cls)
+
     @field_validator("model", mode="after")
     @classmethod
     def _model_by_name(cls, value: Path) -> Path:
         return model_directory(value)
+
+    @field_validator("root_path", mode="after")
+    @classmethod
+    def _root_path_is_one(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if not ROOT_PATH.fullmatch(path):
+            raise ValueError("expected a path like /people or /apps/people")
+        return path
+
+    @field_validator("trusted_proxies", mode="after")
+    @classmethod
+    def _proxies_are_addresses(cls, value: str) -> str:
+        listed = _listed(value)
+        for each in listed:
+            try:
+                if each != "*":
+                    ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    f"expected addresses like 10.0.0.7 or 10.0.0.0/8: {each}"
+                ) from None
+        if "*" in listed and len(listed) > 1:
+            raise ValueError("* stands alone")
+        return ",".join(listed)
+
+    @field_validator("frame_ancestors", "cors_origins", mode="after")
+    @classmethod
+    def _sites_are_origins(cls, value: str, info: ValidationInfo) -> str:
+        more = {"frame_ancestors": "'self'", "cors_origins": "*"}[str(info.field_name)]
+        sites = [site.rstrip("/").lower() for site in _listed(value)]
+        for site in sites:
+            if site != more and not ORIGIN.fullmatch(site):
+                raise ValueError(f"expected sites like https://portal.example:8443, or {more}")
+        if "*" in sites and len(sites) > 1:
+            raise ValueError("* stands alone")
+        return ",".join(sites)
 
     @field_validator("retention_days", mode="after")
     @classmethod
@@ -195,6 +337,11 @@ class Settings(BaseSettings):
         return parse_retention(self.retention_days)
 
     @property
+    def cors(self) -> list[str]:
+        """Origins whose pages may use the service; ["*"] is every one."""
+        return _listed(self.cors_origins)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can reach the service."""
         try:
@@ -203,32 +350,98 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
     def read_keys(self) -> tuple[ApiKey, ...]:
-        """Keys of the variable and of the file together.
+        """Keys of the variable and of the file together; none where neither is set.
 
         Raises:
-            SettingsError: the file cannot be read, a key is malformed, or the service would
-                listen on more than loopback without any key.
+            SettingsError: the file cannot be read, a key is malformed, there is no key where keys
+                were to be, or the service would listen on more than loopback without any.
         """
+        sources: list[str] = []
         entries: list[str] = []
         if self.api_keys is not None:
+            sources.append(f"{PREFIX}API_KEYS")
             entries += self.api_keys.get_secret_value().split(",")
         if self.api_keys_file is not None:
-            try:
-                text = self.api_keys_file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "not UTF-8 text"
-                raise SettingsError(f"cannot read {self.api_keys_file}: {reason}") from None
-            entries += [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+            sources.append(str(self.api_keys_file))
+            lines = _read_text(self.api_keys_file, KEYS_FILE_MAX_BYTES).splitlines()
+            entries += [line for line in lines if not line.lstrip().startswith("#")]
         try:
             keys = _parse_keys(entries)
         except ValueError as error:
             raise SettingsError(str(error)) from None
+        if sources and not keys:
+            raise SettingsError(
+                f"no API key in {' nor in '.join(sources)}: expected name:scopes:secret; without "
+                "a key everyone may do everything, so unset what names none if that is meant"
+            )
+        if not keys and os.environ.get(CLIENT_KEY):
+            raise SettingsError(
+                f"{CLIENT_KEY} is what clients send, and this service has no keys: those that it "
+                f"accepts are in {PREFIX}API_KEYS"
+            )
+        if not keys and self.cors_origins == "*":
+            raise SettingsError("cors_origins: without an API key, name the sites that may ask")
         if not keys and not self.is_loopback:
             raise SettingsError(
                 f"refusing to listen on {self.host} without an API key: set "
                 "PERSON_SEARCH_API_KEYS=name:admin:secret, or listen on 127.0.0.1"
             )
         return keys
+
+
+def check_variables(known: Iterable[str], environment: Mapping[str, str]) -> None:
+    """Let the variables of an environment pass when each that looks like a setting is one.
+
+    Args:
+        known: names of settings; upper and lower case are the same.
+        environment: names and values; those that others set by themselves are passed over.
+
+    Raises:
+        SettingsError: naming each that is none, with the nearest that is, and no value.
+    """
+    names = {*known}
+    wrong: list[str] = []
+    for name in sorted(environment):
+        upper = name.upper()
+        if upper in names or upper in OTHER_VARIABLES or upper.startswith(TESTS_PREFIX):
+            continue
+        near = get_close_matches(upper, sorted(names), n=1, cutoff=NEAR)
+        ours = re.sub(r"[^A-Z0-9]", "", upper).startswith("PERSONSEARCH")
+        if (near or ours) and not is_injected(upper, environment[name]):
+            likely = near or get_close_matches(upper, sorted(names), n=1, cutoff=0)
+            wrong.append(f"{name!r} is no setting; did you mean {likely[0]}?")
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+
+
+def is_injected(name: str, value: str) -> bool:
+    """Whether Kubernetes or Docker set a variable, by its name, or its name and value."""
+    return INJECTED_NAME.fullmatch(name) is not None or any(
+        names.fullmatch(name) and values.fullmatch(value)
+        for names, values in INJECTED_VALUE.items()
+    )
+
+
+def _read_text(path: Path, max_bytes: int) -> str:
+    """UTF-8, with or without a byte order mark.
+
+    Raises:
+        SettingsError
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise SettingsError(f"cannot read {path}: it has more than {max_bytes} bytes")
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise SettingsError(f"cannot read {path}: {reason}") from None
+
+
+def _listed(value: str) -> list[str]:
+    """What stands between commas."""
+    return [each.strip() for each in value.split(",") if each.strip()]
 
 
 def find_key(keys: tuple[ApiKey, ...], secret: str) -> ApiKey | None:
@@ -256,6 +469,10 @@ def _parse_keys(entries: list[str]) -> tuple[ApiKey, ...]:
         if len(secret) < SECRET_MIN_CHARACTERS:
             raise ValueError(
                 f"API key {number}: the secret needs at least {SECRET_MIN_CHARACTERS} characters"
+            )
+        if not SECRET.fullmatch(secret):
+            raise ValueError(
+                f"API key {number}: the secret may hold ASCII letters, digits and signs, no space"
             )
         keys.append(ApiKey(name, scopes, hashlib.sha256(secret.encode()).digest()))
     if len({key.name for key in keys}) < len(keys) or len({key.digest for key in keys}) < len(keys):

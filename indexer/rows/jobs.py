@@ -41,7 +41,8 @@ class JobRecord:
     Attributes:
         state: of STATES.
         arguments: JSON, as given; {} once the job has ended, when nobody needs them.
-        key: name of the API key that asked for it; None without one.
+        key: who asked for it: the name of an API key, after a space the id of one that has an
+            id, so that the next key of the same name is another one; None without a key.
         done: items dealt with, failed ones among them; never falls.
         total: items in all; None until that is known.
         result: what the kind of job gives; while it runs, what there is of it.
@@ -68,6 +69,11 @@ class JobRecord:
     deaths: int
     cancel_requested: bool
     rate: float | None
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of the API key alone."""
+        return None if self.key is None else self.key.partition(" ")[0]
 
     @property
     def ended(self) -> bool:

@@ -19,7 +19,7 @@ class Reply:
     """An answer, and the request that it answers.
 
     Attributes:
-        key_name: of the API key that asked; "" without one.
+        key_name: of the API key that asked, as JobRecord.key; "" without one.
         key: what the caller named the request.
         fingerprint: of the request; another one under the same key is another request.
         created_at: microseconds since 1970, UTC.

@@ -42,7 +42,7 @@ def check_scope(request: Request, scope: str) -> None:
         RequestError: unauthenticated or insufficient_scope.
     """
     keys: Keys = request.app.state.parts.keys
-    if scope == PUBLIC or not keys.any:
+    if scope == PUBLIC or not keys.needed:
         return
     key = key_of(request)
     if key is None:
@@ -65,10 +65,16 @@ def key_name(request: Request) -> str | None:
     return None if key is None else key.name
 
 
+def key_owner(request: Request) -> str | None:
+    """The same, told from other keys that had or will have this name: ApiKey.owner."""
+    key: ApiKey | None = getattr(request.state, "api_key", None)
+    return None if key is None else key.owner
+
+
 def own_jobs_of(request: Request) -> str | None:
-    """Whose jobs a caller may see: those of a key name, or None for all.
+    """Whose jobs a caller may see: those of an ApiKey.owner, or None for all.
 
     A key with scope admin sees all of them, and so does everyone where there are no keys.
     """
     key: ApiKey | None = getattr(request.state, "api_key", None)
-    return None if key is None or key.allows("admin") else key.name
+    return None if key is None or key.allows("admin") else key.owner

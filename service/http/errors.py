@@ -35,6 +35,9 @@ class ProblemKind:
 
 
 PROBLEMS: dict[str, ProblemKind] = {
+    "malformed_request": ProblemKind(
+        400, "Request is not HTTP", "Send HTTP/1.1 with one Host header; a client library does."
+    ),
     "malformed_body": ProblemKind(
         400, "Body is not readable", "Send one JSON document in UTF-8, each name once."
     ),
@@ -142,6 +145,9 @@ PROBLEMS: dict[str, ProblemKind] = {
         "The model does not say where it looks",
         "Only models with an NAE+ head score the parts of a box; GET /models tells heads.",
     ),
+    "head_timeout": ProblemKind(
+        408, "Head of the request did not arrive", "Send a request's headers at once.", True
+    ),
     "precondition_failed": ProblemKind(
         412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),
@@ -217,6 +223,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "too_many_people": ProblemKind(
         422, "Too many people at once", "Name fewer scenes, or evaluate among the labelled only."
+    ),
+    "head_too_large": ProblemKind(
+        431, "Head of the request is too large", "Send fewer or shorter headers and parameters."
     ),
     "internal": ProblemKind(
         500,

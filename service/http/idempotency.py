@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from indexer.errors import StorageFullError
 from indexer.rows.replies import Reply, ReplyStore
 from models.errors import PersonSearchError
-from service.http.auth import key_name
+from service.http.auth import key_owner
 from service.http.edge import logger, request_id
 from service.http.errors import PROBLEMS, RequestError, problem, problem_response
 
@@ -55,16 +55,16 @@ class JsonAnswer:
 
 @dataclass(frozen=True)
 class KeyedRequest:
-    """A request with an Idempotency-Key."""
+    """A request with an Idempotency-Key, of the API key with this ApiKey.owner."""
 
-    key_name: str
+    owner: str
     key: str
     fingerprint: str
 
     @property
     def name(self) -> tuple[str, str]:
         """What tells it from other requests that run at the same time."""
-        return self.key_name, self.key
+        return self.owner, self.key
 
     def reply(self, response: Response) -> Reply:
         """An answer to it, to be stored."""
@@ -72,7 +72,7 @@ class KeyedRequest:
             name: value for name, value in response.headers.items() if name != "content-length"
         }
         return Reply(
-            self.key_name,
+            self.owner,
             self.key,
             self.fingerprint,
             response.status_code,
@@ -112,7 +112,7 @@ class Idempotency:
         if key is None:
             return (await work(None)).response()
         keyed = KeyedRequest(
-            key_name(request) or "", key, await anyio.to_thread.run_sync(fingerprint)
+            key_owner(request) or "", key, await anyio.to_thread.run_sync(fingerprint)
         )
         with self._one_at_a_time(keyed):
             try:

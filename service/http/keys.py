@@ -9,7 +9,6 @@ them in common: each looks with every request whether the file is another one.
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 import threading
@@ -18,17 +17,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from indexer.errors import GalleryError, StorageFullError
 from indexer.files.originals import sync_directory
 from indexer.ids import new_id
 from indexer.times import now
 from service.http.errors import RequestError
-from service.settings import SCOPES, ApiKey, SettingsError, find_key
+from service.settings import KEY_NAME, ApiKey, SettingsError, find_key
 
 FILE = "keys.json"
 MAX_KEYS = 256
 SECRET_BYTES = 32
+FILE_MAX_BYTES = 2**20  # more than MAX_KEYS need
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,26 @@ class StoredKey:
     id: str
     key: ApiKey
     created_at: datetime
+
+
+class _Entry(BaseModel):
+    """A key, as the file has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, StringConstraints(pattern=r"^key_[0-9A-Z]{1,64}$")]
+    name: Annotated[str, StringConstraints(pattern=f"^(?:{KEY_NAME.pattern})$")]
+    scopes: list[Literal["search", "ingest", "admin", "metrics"]]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    created_at: AwareDatetime
+
+
+class _Document(BaseModel):
+    """The file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: list[_Entry]
 
 
 class Keys:
@@ -63,6 +86,7 @@ class Keys:
         self._seen: tuple[int, ...] | None = None
         self._stored: tuple[StoredKey, ...] = ()
         self._all = self.given
+        self._needed = False
         self._follow()
         names = {one.name for one in self.given}
         for each in self.stored:
@@ -79,9 +103,21 @@ class Keys:
         return self._stored
 
     @property
-    def any(self) -> bool:
-        """Whether there are keys; without any, everyone may do everything."""
-        return bool(self._all)
+    def needed(self) -> bool:
+        """Whether requests need a key; without any key, everyone may do everything.
+
+        Once there was a key, they do until the end of the process: to delete the last one, or
+        its file, opens nothing. Nor does a file that cannot be read.
+        """
+        return self.problem() is not None or self._needed
+
+    def problem(self) -> str | None:
+        """Why the file cannot be read now; None if it can."""
+        try:
+            self._follow()
+        except SettingsError as error:
+            return str(error)
+        return None
 
     def find(self, secret: str) -> ApiKey | None:
         """The key with this secret; takes as long for a wrong secret as for a right one."""
@@ -98,7 +134,7 @@ class Keys:
         if not self.given:
             raise RequestError("keys_off", "The service was started without API keys.")
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        key = ApiKey(name, frozenset(scopes), hashlib.sha256(secret.encode()).digest())
+        key = ApiKey(name, frozenset(scopes), hashlib.sha256(secret.encode()).digest(), id)
         made = StoredKey(id, key, now())
         with self._alone():
             if any(name == one.name for one in self._all):
@@ -136,56 +172,76 @@ class Keys:
                 os.close(directory)
 
     def _follow(self) -> None:
-        """Read the file if it is not the one that was read last: each is a new file."""
+        """Read the file if it is not the one that was read last: each is a new file.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
         with self._reading:
             try:
                 found = self._path.stat()
             except FileNotFoundError:
                 seen = None
+            except OSError as error:
+                raise self._unreadable(error) from None
             else:
                 seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
                 self._stored = self._read()
                 self._all = (*self.given, *(one.key for one in self._stored))
                 self._seen = seen
+            self._needed = self._needed or bool(self._all)
 
     def _read(self) -> tuple[StoredKey, ...]:
         try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
-            found = tuple(
-                StoredKey(
-                    one["id"],
-                    ApiKey(one["name"], frozenset(one["scopes"]), bytes.fromhex(one["sha256"])),
-                    datetime.fromisoformat(one["created_at"]),
-                )
-                for one in document["keys"]
-            )
+            with self._path.open("rb") as file:
+                content = file.read(FILE_MAX_BYTES + 1)
+            if len(content) > FILE_MAX_BYTES:
+                raise OSError(errno.EFBIG, f"it has more than {FILE_MAX_BYTES} bytes")
+            document = _Document.model_validate_json(content)
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SettingsError(f"cannot read the API keys in {self._path}: {error!r}") from None
-        if not all(one.key.scopes <= set(SCOPES) for one in found):
-            raise SettingsError(f"cannot read the API keys in {self._path}: unknown scopes")
-        return found
+        except (OSError, ValidationError) as error:
+            raise self._unreadable(error) from None
+        return tuple(
+            StoredKey(
+                one.id,
+                ApiKey(one.name, frozenset(one.scopes), bytes.fromhex(one.sha256), one.id),
+                one.created_at,
+            )
+            for one in document.keys
+        )
+
+    def _unreadable(self, error: OSError | ValidationError) -> SettingsError:
+        if isinstance(error, OSError):
+            reason = error.strerror
+        else:
+            first = error.errors(include_input=False, include_url=False)[0]
+            reason = f"{'/'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        return SettingsError(f"cannot read the API keys in {self._path}: {reason}")
 
     def _write(self, keys: tuple[StoredKey, ...]) -> None:
-        listed = [
+        document = _Document.model_validate(
             {
-                "id": one.id,
-                "name": one.key.name,
-                "scopes": sorted(one.key.scopes),
-                "sha256": one.key.digest.hex(),
-                "created_at": one.created_at.isoformat(),
+                "keys": [
+                    {
+                        "id": one.id,
+                        "name": one.key.name,
+                        "scopes": sorted(one.key.scopes),
+                        "sha256": one.key.digest.hex(),
+                        "created_at": one.created_at,
+                    }
+                    for one in keys
+                ]
             }
-            for one in keys
-        ]
+        )
         passing = self._path.with_suffix(".new")
         try:
             passing.unlink(missing_ok=True)
             with os.fdopen(
                 os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
             ) as file:
-                json.dump({"keys": listed}, file, indent=1)
+                file.write(document.model_dump_json(indent=1))
                 file.flush()
                 os.fsync(file.fileno())
             passing.replace(self._path)

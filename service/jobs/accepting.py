@@ -7,7 +7,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from indexer.ids import new_id
-from service.http.auth import key_name
+from service.http.auth import key_owner
 from service.http.idempotency import JsonAnswer, KeyedRequest
 from service.jobs.schemas import AcceptedJob
 from service.running.parts import Parts
@@ -42,7 +42,7 @@ async def accept(
         stored=True,
     )
     reply = None if keyed is None else keyed.reply(answer.response())
-    key = key_name(request)
+    key = key_owner(request)
 
     def submit() -> None:
         if files is not None:

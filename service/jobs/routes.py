@@ -9,6 +9,7 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from indexer.errors import JobNotFoundError
 from service.http.auth import authorize, own_jobs_of, route_scope
@@ -100,15 +101,33 @@ async def follow_job(job_id: str, request: Request, parts: PartsOf) -> Response:
     say: follow the job again."""
     key = own_jobs_of(request)
     await anyio.to_thread.run_sync(partial(parts.gallery.jobs.get, job_id, key=key))
-    if parts.jobs.streams >= MAX_STREAMS:
-        raise OverloadedError(f"{MAX_STREAMS} clients follow jobs already.")
-    headers = {"X-Accel-Buffering": "no"}  # proxies must pass events on at once
-    return StreamingResponse(_events(parts, job_id), headers=headers, media_type=EVENT_STREAM)
+    return _Events(parts, job_id)
+
+
+class _Events(StreamingResponse):
+    """The stream; while it is sent, it holds one of few places."""
+
+    def __init__(self, parts: Parts, job_id: str) -> None:
+        headers = {"X-Accel-Buffering": "no"}  # proxies must pass events on at once
+        super().__init__(_events(parts, job_id), headers=headers, media_type=EVENT_STREAM)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """
+        Raises:
+            OverloadedError: there is no place.
+        """
+        if self._parts.jobs.streams >= MAX_STREAMS:
+            raise OverloadedError(f"{MAX_STREAMS} clients follow jobs already.")
+        self._parts.jobs.streams += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._parts.jobs.streams -= 1
 
 
 async def _events(parts: Parts, job_id: str) -> AsyncIterator[str]:
     sent, sent_at = "", time.monotonic()
-    parts.jobs.streams += 1
     try:
         while not parts.jobs.stopping:
             record = await anyio.to_thread.run_sync(parts.gallery.jobs.get, job_id)
@@ -125,8 +144,6 @@ async def _events(parts: Parts, job_id: str) -> AsyncIterator[str]:
             await asyncio.sleep(LOOK_S)
     except JobNotFoundError:
         return
-    finally:
-        parts.jobs.streams -= 1
 
 
 def _event(name: str, data: str) -> str:

@@ -38,7 +38,7 @@ async def asset(name: str) -> FileResponse:
 )
 async def whoami(request: Request, parts: PartsOf) -> Caller:
     """Where keys are needed, no or a wrong one has no name and no scopes."""
-    if not parts.keys.any:
+    if not parts.keys.needed:
         return Caller(keys=False, name=None, scopes=list(SCOPES))
     key = key_of(request)
     if key is None:

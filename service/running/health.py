@@ -6,6 +6,7 @@ from dataclasses import replace
 from indexer.gallery.gallery import Gallery
 from indexer.records import GalleryStats
 from models.image import given_up
+from service.http.keys import Keys
 from service.running.detectors import Detectors
 from service.running.disk import Disk
 from service.running.jobs import JobRunner
@@ -25,6 +26,7 @@ class Health:
         worker: Worker,
         jobs: JobRunner,
         disk: Disk,
+        keys: Keys,
         *,
         stuck_s: float,
     ) -> None:
@@ -37,6 +39,7 @@ class Health:
         self._worker = worker
         self._jobs = jobs
         self._disk = disk
+        self._keys = keys
         self._stuck_s = stuck_s
         self._started = time.monotonic()
 
@@ -64,6 +67,7 @@ class Health:
                 "total": stats.last_change,
             },
             "jobs": {"ok": self._jobs.alive, "waiting": self._gallery.jobs.waiting()},
+            "keys": {"ok": self._keys.problem() is None},
             "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
         }
 

@@ -296,7 +296,7 @@ class JobRunner:
         Args:
             kind: one that `start` was given.
             arguments: JSON.
-            key: name of the API key that asks; None without one.
+            key: ApiKey.owner of who asks; None without an API key.
             id: of a job whose files were spooled under it; they are deleted when this fails.
             reply: the answer, stored for repeated requests in the same transaction.
 
@@ -414,7 +414,7 @@ class JobRunner:
                 )
             context.check()
             self.spool.fetch(record.id)
-            with acting_as(record.key), self._renewing(record.id, lease):
+            with acting_as(record.key_name), self._renewing(record.id, lease):
                 result, state = self._kinds[record.kind](context), "succeeded"
         except JobStoppedError as stopped:
             if not stopped.cancelled:

@@ -140,7 +140,7 @@ def open_parts(
                 ),
                 disk=disk,
                 health=Health(
-                    gallery, models, worker, jobs, disk, stuck_s=settings.search_deadline_s
+                    gallery, models, worker, jobs, disk, keys, stuck_s=settings.search_deadline_s
                 ),
                 metrics=metrics,
                 idempotency=Idempotency(gallery.replies),

@@ -133,13 +133,15 @@ async def _search(
     view = people[0].view
     matching = parts.detectors.of(view.generation.model).card.matching
     match_similarity = None if matching is None else matching.similarity
+    root_path = request.scope.get("root_path", "")
     hits = []
     for rank, found in enumerate(answer.hits, 1):
         optional: dict[str, Any] = {}
         if found.query is not None:
             optional["matched_query"] = found.query
         if "crop_url" in wanted.include:
-            optional["crop_url"] = f"/gallery/detections/{found.hit.detection.id}/crop"
+            crop = f"/gallery/detections/{found.hit.detection.id}/crop"
+            optional["crop_url"] = root_path + crop
         if "explanation" in wanted.include:
             optional["explanation"] = Explanation(
                 norm=round(found.hit.detection.score, 6), cosine=round(found.hit.similarity, 6)

@@ -125,11 +125,11 @@ async def problem_page(code: str) -> HTMLResponse:
     retry = "The same request may succeed later." if kind.retryable else "Do not repeat it as is."
     return HTMLResponse(
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        "<link rel=stylesheet href=/docs/assets/docs.css>"
+        "<link rel=stylesheet href=../assets/docs.css>"
         f"<title>{html.escape(code)}</title><main><h1>{html.escape(kind.title)}</h1>"
         f"<p><code>{html.escape(code)}</code>, status {kind.status}</p>"
         f"<p>{html.escape(kind.help)}</p><p>{retry}</p>"
-        "<p><a href=/docs>All routes</a></p></main></html>",
+        "<p><a href=../../docs>All routes</a></p></main></html>",
         headers=PAGE_HEADERS,
     )
 

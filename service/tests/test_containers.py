@@ -166,6 +166,19 @@ def test_the_dashboard_asks_for_metrics_that_the_service_has(tmp_path):
         assert name.removesuffix("_bucket") in names, expression
 
 
+# Runs a script with an urlopen that says what it is asked for.
+CHECK_ASKING = """
+import runpy, sys, urllib.request
+
+def say(url, timeout):
+    print(url)
+    sys.exit()
+
+urllib.request.urlopen = say
+runpy.run_path(sys.argv[1])
+"""
+
+
 @pytest.fixture
 def start_container(tmp_path):
     """Run start.py as the image does, with tmp_path/keys as its volume; yields what it is."""
@@ -233,6 +246,40 @@ def test_a_container_without_keys_makes_them_once(start_container, tmp_path):
     start_container()
     assert file.read_text() == made
     assert {path.name for path in file.parent.iterdir()} == {"api-keys", "metrics"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [None, "# none\n", "me:admin:" + "s" * 20 + "\n"])
+def test_a_container_that_cannot_make_keys_says_so(tmp_path, there):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    if there is not None:
+        (keys / "api-keys").write_text(there)
+    keys.chmod(0o500)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PERSON_SEARCH")}
+    environment |= {"KEYS_DIR": str(keys), "PYTHONPATH": str(ROOT)}
+    environment["PERSON_SEARCH_DATA_DIR"] = str(tmp_path / "data")
+    environment["PERSON_SEARCH_HOST"] = "no.such.host.example"  # where keys are right, this is next
+    command = [sys.executable, DOCKER / "start.py"]
+    if os.geteuid() == 0:  # whom modes do not stop, unless they give that up
+        no_override = "-dac_override,-dac_read_search"
+        command = ["setpriv", "--bounding-set", no_override, "--inh-caps", no_override, *command]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    expected = {None: "cannot make API keys", "# none\n": "no API key in"}
+    assert expected.get(there, "") in done.stderr
+
+
+@pytest.mark.parametrize("port", ["tcp://10.96.12.7:8000", "", None])
+def test_the_health_check_asks_at_the_port_of_the_service(monkeypatch, port):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PERSON_SEARCH")}
+    environment |= {} if port is None else {"PERSON_SEARCH_PORT": port}
+    check = [sys.executable, "-c", CHECK_ASKING, DOCKER / "healthcheck.py"]
+    done = subprocess.run(check, env=environment, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "http://127.0.0.1:8000/readyz"
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def test_every_problem_has_a_fitting_status_and_says_what_to_do():
         assert 400 <= kind.status < 600, code
         assert kind.title, code
         assert kind.help.endswith("."), code
-        soon_over = code in ("idempotency_in_progress", "snapshot_busy")
+        soon_over = code in ("idempotency_in_progress", "snapshot_busy", "head_timeout")
         assert kind.retryable <= (kind.status >= 500 or soon_over), code
 
 

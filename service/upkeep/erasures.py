@@ -11,7 +11,7 @@ from indexer.errors import StorageFullError, TooManyJobsError
 from indexer.gallery.snapshots import holding
 from indexer.rows.erasures import Erasure, hash_id
 from indexer.search.query import QueryPerson
-from service.http.auth import authorize, key_name, route_scope
+from service.http.auth import authorize, key_owner, route_scope
 from service.http.bodies import (
     deadline_of,
     read_form_or_json,
@@ -119,7 +119,7 @@ async def _erase(
         raise RequestError("validation_failed", "/query: an image was sent, but no query names it.")
     if wanted.mode == "execute":
         accepted = await anyio.to_thread.run_sync(
-            _execute, parts, str(wanted.token), key_name(request)
+            _execute, parts, str(wanted.token), key_owner(request)
         )
         location = {"Location": f"/erasures/{accepted.erasure_id}"}
         return JSONResponse(accepted.model_dump(mode="json"), 202, location)

@@ -8,6 +8,9 @@ export const session = new EventTarget();
 session.caller = { keys: false, name: null, scopes: [] };
 session.may = (scope) => session.caller.scopes.includes(scope);
 
+// Paths begin with /; a proxy may have the service below another path than that of its host.
+const at = (path) => new URL(`.${path}`, document.baseURI);
+
 const tell = (name) => session.dispatchEvent(new Event(name));
 let reached = true;
 
@@ -50,7 +53,7 @@ async function problemOf(answer) {
 export async function ask(method, path, { json, form, signal, more } = {}) {
   let answer;
   try {
-    answer = await fetch(path, {
+    answer = await fetch(at(path), {
       method, signal, cache: "no-store",
       headers: headers({ ...(json && { "Content-Type": "application/json" }), ...more }),
       body: json ? JSON.stringify(json) : form,
@@ -98,7 +101,7 @@ export async function signOut() {
 export function sendFile(path, form, { onsent, signal }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", path);
+    request.open("POST", at(path));
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onsent(event.loaded / event.total);
     request.onerror = () => { reach(false); reject(unreachable()); };

@@ -88,7 +88,7 @@ function route(method, path, operation, schemas, parent, contents) {
 async function show() {
   const about = document.getElementById("about");
   try {
-    const answer = await fetch("/openapi.json");
+    const answer = await fetch("openapi.json");
     const api = await answer.json();
     about.textContent = api.info.description;
     for (const [path, operations] of Object.entries(api.paths)) {

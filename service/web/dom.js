@@ -98,7 +98,7 @@ export function problemBox(problem, { retry } = {}) {
     ADVICE[problem.code] && el("p", {}, ADVICE[problem.code]),
     el("div", { class: "row" },
       retry && button("Try again", retry),
-      known && el("a", { href: `/docs/problems/${problem.code}`, target: "_blank", rel: "noopener" },
+      known && el("a", { href: `docs/problems/${problem.code}`, target: "_blank", rel: "noopener" },
         "What this means"),
       problem.request_id && el("small", {}, `Request ${problem.request_id}`)));
 }
