@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.people.formats import Floats, Ints, Mesh, read_mesh, read_rig, read_target
+from models.datasets.people.formats import (
+    Floats,
+    Ints,
+    Mesh,
+    coarser,
+    read_mesh,
+    read_rig,
+    read_target,
+)
 from models.errors import DatasetError
 
 SEXES, AGES, ORIGINS = ("female", "male"), ("young", "old"), ("african", "asian", "caucasian")
@@ -86,7 +94,8 @@ class Bodies:
         Raises:
             DatasetError: something is missing or cannot be read.
         """
-        self.mesh: Mesh = read_mesh(assets / "3dobjs" / "base.obj")
+        mesh = read_mesh(assets / "3dobjs" / "base.obj")
+        self.mesh: Mesh = coarser(mesh, mesh.vertices)
         self.rig = _read_rig(assets / "rigs", len(self.mesh.vertices))
         self._targets: dict[str, Floats] = {}
         for path in sorted((assets / "targets").rglob("*.target")):

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from models.errors import DatasetError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+
+DETAIL = 0.12
+"""Decimetres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,25 @@ def read_mesh(path: Path) -> Mesh:
     if top[0] >= len(mesh.vertices) or top[1] >= len(mesh.places) or mesh.corners.min() < 0:
         raise DatasetError(f"{path}: a face names a vertex that is not there")
     return mesh
+
+
+def coarser(mesh: Mesh, at: Floats) -> Mesh:
+    """The mesh with vertices that lie within `DETAIL` of each other as one.
+
+    Faces and hands have more triangles than a picture of a whole person has pixels for, and each
+    takes its time.
+
+    Args:
+        at: [V, 3], where the vertices are on the body.
+    """
+    cells = np.floor(at / DETAIL).astype(np.int64)
+    _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    kept = first.astype(np.int32)[cell.ravel()]
+    corners = mesh.corners.copy()
+    corners[..., 0] = kept[corners[..., 0]]
+    a, b, c = corners[..., 0].T
+    whole = (a != b) & (b != c) & (c != a)
+    return replace(mesh, corners=corners[whole], groups=mesh.groups[whole])
 
 
 def read_target(path: Path, vertices: int) -> Floats:

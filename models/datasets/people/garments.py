@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.datasets.people.body import Bodies, Shape, strongest, vertices_normals
-from models.datasets.people.formats import Fit, Floats, Ints, Mesh, read_fit, read_mesh, texture_of
+from models.datasets.people.formats import (
+    Fit,
+    Floats,
+    Ints,
+    Mesh,
+    coarser,
+    read_fit,
+    read_mesh,
+    texture_of,
+)
 from models.errors import DatasetError
 
 ATTRIBUTES = 20
@@ -77,6 +86,7 @@ def read_wearables(folder: Path, bodies: Bodies) -> list[Wearable]:
         texture = texture_of(material) if material is not None else None
         picture = read_texture(texture) if texture is not None else None
         at = (bodies.mesh.vertices[fit.on] * fit.weights[..., None]).sum(axis=1)
+        mesh = coarser(mesh, at)
         upper = _upper(mesh, at[:, 1])
         levels = (1.0, 1.0) if picture is None else _levels(mesh, picture, upper)
         level = 1.0 if picture is None else _level(picture)
