@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from models.datasets.people.body import Bodies, Figure, Shape
+from models.datasets.people.formats import Floats
 from models.datasets.people.garments import (
     LIMBS,
     OUT,
@@ -40,6 +41,8 @@ HAT_SHARES = (0.86, 0.08, 0.03, 0.03)
 SKIRTS = ("none", "skirt", "dress", "coat")
 SKIRT_SHARES = ((0.68, 0.13, 0.12, 0.07), (0.95, 0.0, 0.0, 0.05))
 SHORT_SLEEVES, SHORT_LEGS = 0.5, 0.25
+VEIL = 0.4
+"""Legs are not drawn so many decimetres above a skirt's hem, or they would show through it."""
 FULL = 9.0
 """How far down cloth reaches that is not cut."""
 
@@ -54,6 +57,7 @@ class Look:
         sleeves, legs: how far cloth reaches, as `Shape.arm` counts.
         skirt: of `SKIRTS`; a dress and a coat are of the top's cloth.
         hem: how far it reaches, as a share of the way from the hip to the sole.
+        flare: of a skirt's width at the soles, how much is added.
         loose: decimetres that the suit is wider than it fits.
         tights: colour of the legs below what covers them; None: skin.
         bare: whether the belly is, where no cloth reaches.
@@ -74,6 +78,7 @@ class Look:
     legs: float
     skirt: str
     hem: float
+    flare: float
     hat: str
     hat_colour: RGB
     bag: str
@@ -171,6 +176,7 @@ def random_look(wardrobe: Wardrobe, rng: np.random.Generator) -> Look:
         legs=legs,
         skirt=skirt,
         hem=float(rng.uniform(0.25, 0.85)),
+        flare=float(rng.uniform(0.05, 0.15) if skirt == "coat" else rng.uniform(0.0, 0.5)),
         hat=str(rng.choice(HATS, p=HAT_SHARES)),
         hat_colour=colour(rng),
         bag=str(rng.choice(BAGS, p=BAG_SHARES)),
@@ -247,7 +253,7 @@ def actor(wardrobe: Wardrobe, look: Look) -> Actor:
     if look.skirt != "none" and (bodies.mesh.groups == "helper-skirt").any():
         part = body_part(bodies, shape, "helper-skirt", out=2 * OUT + look.loose)
         hem = float(hip[1]) * (1 - look.hem)
-        whole = _as_skirt(part, of_top=look.skirt != "skirt")
+        whole = _as_skirt(part, hip, of_top=look.skirt != "skirt", flare=look.flare)
         layers.append(Layer(GARMENT, "skirt", whole, from_height=hem))
     crown = shape.height
     hat_from = crown - 0.95
@@ -269,6 +275,7 @@ def dress_of(wardrobe: Wardrobe, look: Look, shape: Shape) -> Dress:
     names = wardrobe.bodies.rig.names
     chest = shape.heads[names.index("spine01")]
     neck = shape.heads[names.index("neck01")]
+    hip = float(shape.heads[names.index("upperleg01.L")][1])
     red, green, blue = (0.75 * value for value in look.bag_colour)
     return Dress(
         cloths=(look.top, look.bottom),
@@ -287,16 +294,26 @@ def dress_of(wardrobe: Wardrobe, look: Look, shape: Shape) -> Dress:
         chest=float(chest[1]),
         neck=float(neck[1]),
         middle=float(chest[2]),
-        hip=float(shape.heads[names.index("upperleg01.L")][1]),
+        hip=hip,
+        veiled=100.0 if look.skirt == "none" else hip * (1 - look.hem) + VEIL,
+        one=look.skirt in ("dress", "coat"),
         tights=look.tights,
         bare=look.bare,
         seed=look.seed,
     )
 
 
-def _as_skirt(part: Part, *, of_top: bool) -> Part:
-    """One that is not cut by the ends of the legs' cloth."""
+def _as_skirt(part: Part, hip: Floats, *, of_top: bool, flare: float) -> Part:
+    """One that is not cut by the ends of the legs' cloth, and wider below.
+
+    Args:
+        hip: where a leg begins.
+        flare: of its width at the soles, how much is added.
+    """
     vertices = part.vertices.copy()
+    below = np.clip((hip[1] - vertices[:, 1]) / hip[1], 0, 1)
+    for axis, middle in ((0, 0.0), (2, float(hip[2]))):
+        vertices[:, axis] += flare * below * (vertices[:, axis] - middle)
     vertices[:, LIMBS] = -1
     vertices[:, UPPER] = float(of_top)
     return Part(vertices, part.triangles)

@@ -13,7 +13,6 @@ from models.datasets.people.formats import (
     Floats,
     Ints,
     Mesh,
-    coarser,
     read_fit,
     read_mesh,
     texture_of,
@@ -86,7 +85,6 @@ def read_wearables(folder: Path, bodies: Bodies) -> list[Wearable]:
         texture = texture_of(material) if material is not None else None
         picture = read_texture(texture) if texture is not None else None
         at = (bodies.mesh.vertices[fit.on] * fit.weights[..., None]).sum(axis=1)
-        mesh = coarser(mesh, at)
         upper = _upper(mesh, at[:, 1])
         levels = (1.0, 1.0) if picture is None else _levels(mesh, picture, upper)
         level = 1.0 if picture is None else _level(picture)

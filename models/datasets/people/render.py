@@ -59,6 +59,8 @@ class Dress:
         straps: 0 none, 1 of a backpack, 2 across the chest from the left, 3 from the right.
         strap: its colour in [0, 1].
         chest, neck, hip: heights at rest, in decimetres.
+        veiled: height above which legs are under a skirt, in decimetres.
+        one: whether top and skirt are one piece.
         tights: colour of the legs below what covers them; None: skin.
         bare: whether the belly is, where no cloth reaches.
         middle: of the trunk, to the front, in decimetres.
@@ -75,6 +77,8 @@ class Dress:
     neck: float
     middle: float
     hip: float
+    veiled: float
+    one: bool
     tights: RGB | None
     bare: bool
     seed: float
@@ -192,6 +196,8 @@ class Renderer:
         _set(program, "strap", linear(dress.strap))
         _set(program, "heights", (dress.chest, dress.neck, dress.middle, dress.hip))
         _set(program, "tights", (*linear(dress.tights), 1.0) if dress.tights else (0.0,) * 4)
+        _set(program, "veiled", dress.veiled)
+        _set(program, "one", int(dress.one))
         _set(program, "bare", int(dress.bare))
         _set(program, "seed", dress.seed)
 

@@ -49,12 +49,13 @@ uniform vec3 top_base, top_accent, bottom_base, bottom_accent;
 uniform int top_kind, bottom_kind;
 uniform vec4 top_how, bottom_how;      // scale, share, texture, folds
 uniform vec4 top_logo, bottom_logo;    // half width, half height, where, trim
-uniform float sleeves, legs, seed;
+uniform float sleeves, legs, veiled, seed;
 uniform int straps;
 uniform vec3 strap;
 uniform vec4 heights;                  // chest, neck, middle, hip
 uniform vec4 tights;                   // colour, 1 where there are any
 uniform int bare;                      // whether the belly is
+uniform int one;                       // whether top and skirt are one piece
 uniform vec3 sun;
 uniform vec3 light;                    // sunshine, sky, warmth
 in vec3 rest;
@@ -151,6 +152,7 @@ vec3 cloth(bool top) {
 
 void main() {
     if (rest.y < between.x || rest.y > between.y) discard;
+    if (what < 2 && limb.y > 0.0 && rest.y > veiled) discard;
     vec4 pixel = texture(texture_, spot);
     vec3 shown = pow(pixel.rgb, vec3(2.2));
     float bright = dot(pixel.rgb, vec3(0.3, 0.59, 0.11));
@@ -166,13 +168,13 @@ void main() {
         bool trunk = limb.x < 0.0 && limb.y < 0.3 && rest.y < heights.x - 0.3;
         if (trunk && bare == 0) {
             gloss = 0.0;
-            shown = cloth(rest.y > heights.w + 1.1);
+            shown = cloth(rest.y > heights.w + (one == 1 ? -0.6 : 1.1));
         } else if (limb.y > 0.0 && tights.a > 0.5) {
             shown = mix(tights.rgb, shown, 0.12);
         }
     } else if (what == 1) {
         if (past) discard;
-        bool top = mark.y > 0.5;
+        bool top = mark.y > 0.5 || (one == 1 && rest.y > heights.w - 0.6);
         vec4 how = top ? top_how : bottom_how;
         shown = cloth(top);
         float level = top ? levels.x : levels.y;
@@ -185,7 +187,7 @@ void main() {
         vec3 bend = vec3(noise(p * 2.2 + 11.0), noise(p * 2.2 + 23.0), noise(p * 2.2 + 37.0)) - 0.5;
         out_ = normalize(out_ + how.w * 0.9 * bend);
         shade *= 1.0 + 0.55 * how.w * fold;
-        if (top && straps > 0 && limb.x < 0.15) {
+        if (top && straps > 0 && limb.x < 0.15 && rest.y > heights.w) {
             bool belt = false;
             if (straps == 1) belt = rest_normal.z > -0.4 && abs(abs(rest.x) - 0.95) < 0.2
                 && rest.y > heights.x - 1.6;
