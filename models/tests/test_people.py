@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from models.datasets.cutouts import read_crops
+from models.datasets.people import scenes
 from models.datasets.people.__main__ import main
 from models.datasets.people.body import Bodies, Figure
 from models.datasets.people.camera import develop, random_profile
@@ -17,8 +18,10 @@ from models.datasets.people.cast import FULL, Wardrobe, actor, random_look, rand
 from models.datasets.people.formats import read_fit, read_mesh, read_target
 from models.datasets.people.garments import COVERED, UPPER, dressed, skin_of
 from models.datasets.people.patterns import another, bottom_cloth, colour, top_cloth
+from models.datasets.people.places import random_place
 from models.datasets.people.pose import bones_of, sitting, standing, walking
 from models.datasets.people.render import Renderer, View
+from models.datasets.scenes_json import read_scenes_json
 from models.datasets.sprites import read_sprites
 from models.errors import DatasetError
 from models.tests.machine import missing
@@ -419,6 +422,53 @@ def test_sprites_are_people_who_can_be_put_into_scenes(renderer, assets, tmp_pat
     assert set(first.pitches) == {3.0, 10.0, 20.0}
 
 
+def test_what_is_higher_or_farther_away_is_smaller_or_further_up():
+    place = random_place((160, 120), rng(14))
+
+    near, far, head = place.at(0, 80), place.at(0, 160), place.at(0, 80, up=17)
+
+    assert near[0] == far[0] == 80
+    assert head[1] < near[1]
+    assert far[1] < near[1] and far[2] < near[2]
+    assert near[1] - head[1] == pytest.approx(17 * near[2], rel=0.3)
+
+
+def test_scenes_tell_who_stands_where(renderer, assets, tmp_path):
+    command = [str(assets), "--scenes", "6", "--cameras", "2", "--people", "7", "--seed", "3"]
+    for folder in ("a", "b"):
+        assert main([*command, str(tmp_path / folder)]) == 0
+
+    dataset = read_scenes_json(tmp_path / "a")
+    assert [scene.camera for scene in dataset.scenes] == ["c1", "c2"] * 3
+    assert len({int(one) for scene in dataset.scenes for one in scene.person_ids}) == 7
+    for scene in dataset.scenes:
+        pixels = scene.read()
+        assert pixels.shape == (576, 768, 3)
+        for x1, y1, x2, y2 in scene.boxes:
+            assert 0 <= x1 < x2 <= 768 and 0 <= y1 < y2 <= 576
+        again = (tmp_path / "b" / "images" / scene.name).read_bytes()
+        assert again == (tmp_path / "a" / "images" / scene.name).read_bytes()
+    assert dataset.queries
+
+
+def test_whoever_is_farther_away_is_drawn_behind_and_is_smaller(renderer, wardrobe):
+    place = random_place((384, 288), rng(15))
+    own = actor(wardrobe, in_red_and_blue(wardrobe))
+    two = [(1, own), (2, own)]
+    spots = iter([(0.0, 90.0), (2.0, 130.0)])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "_spot", lambda *_, **__: next(spots))
+        patch.setattr(scenes, "THINGS", (0, 1))
+        _, seen = scenes.draw_scene(place, two, wardrobe, Renderer((120, 160)), rng(16))
+
+    (far, far_box, far_seen), (near, near_box, near_seen) = seen
+    assert (far, near) == (2, 1)
+    assert near_box[3] - near_box[1] > 1.2 * (far_box[3] - far_box[1])
+    assert near_box[3] > far_box[3]
+    assert near_seen == 1.0 and far_seen < 0.95
+
+
 def test_a_sheet_shows_people_and_writes_nothing_else(renderer, assets, tmp_path):
     sheet = tmp_path / "sheet.png"
 
@@ -436,7 +486,14 @@ def test_a_folder_without_assets_is_named(renderer, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--people", "0"], ["--views", "0"], ["--processes", "0"], ["--seed", "-1"]]
+    "wrong",
+    [
+        ["--scenes", "0"],
+        ["--people", "0"],
+        ["--views", "0"],
+        ["--processes", "0"],
+        ["--seed", "-1"],
+    ],
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong, capsys):
     with pytest.raises(SystemExit):

@@ -3,7 +3,8 @@
     python -m models.datasets.people ASSETS OUT --people 1000 --views 10
 
 writes OUT/people-00000.zip, people-00050.zip …, each of 50 people's crops, named as Market-1501
-does. With --sprites they are people without a background, for models.datasets.compose --people.
+does. With --sprites they are people without a background, for models.datasets.compose --people;
+with --scenes they are whole scenes, as models.datasets.scenes_json reads them.
 """
 
 import argparse
@@ -15,6 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.datasets.people.cast import Wardrobe
+from models.datasets.people.render import Renderer
+from models.datasets.people.scenes import write_scenes
+from models.datasets.people.sprites import SPRITE_SIZE
 from models.datasets.people.studio import Job, Studio, contact_sheet, do
 from models.errors import PersonSearchError
 
@@ -40,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sprites", action="store_true", help="people without a background instead of crops"
     )
+    parser.add_argument(
+        "--scenes", type=int, metavar="COUNT", help="annotated scenes of these people instead"
+    )
+    parser.add_argument(
+        "--cameras", type=int, default=3, help="of the scenes (default: %(default)s)"
+    )
     parser.add_argument("--per-file", type=int, default=50, help="people (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--seed", type=int, default=0)
@@ -50,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for flag, least in (
         ("people", 1), ("views", 1), ("per-file", 1), ("processes", 1), ("seed", 0), ("first", 0),
+        ("scenes", 1), ("cameras", 1),
     ):  # fmt: skip
         value = getattr(given, flag.replace("-", "_"))
-        if value < least:
+        if value is not None and value < least:
             parser.error(f"argument --{flag}: expected {least} or more, got {value}")
     # Several processes share the cores; one picture is too small for threads to help.
     os.environ.setdefault("LP_NUM_THREADS", "1")
@@ -64,8 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shown = range(given.first, given.first + min(given.people, ON_A_SHEET))
             contact_sheet(studio, shown, given.views).save(given.sheet)
             return 0
-        given.out.mkdir(parents=True, exist_ok=True)
         end = given.first + given.people
+        if given.scenes is not None:
+            drawn = write_scenes(
+                given.out,
+                count=given.scenes,
+                people=range(given.first, end),
+                cameras=given.cameras,
+                seed=given.seed,
+                wardrobe=Wardrobe(given.assets),
+                renderer=Renderer(SPRITE_SIZE),
+            )
+            for _ in tqdm(drawn, total=given.scenes, desc="scenes", disable=None):
+                pass
+            return 0
+        given.out.mkdir(parents=True, exist_ok=True)
         jobs = [
             Job(kind, given.assets, films, given.seed, path, people, given.views)
             for first in range(given.first, end, given.per_file)

@@ -120,7 +120,16 @@ def develop(picture: Image.Image, camera: Profile, rng: np.random.Generator) -> 
         small = _smeared(small, max(1, round(float(rng.uniform(0.008, 0.03)) * size[1])))
     if camera.sharpening:
         small = small.filter(ImageFilter.UnsharpMask(1.2, round(60 * camera.sharpening), 0))
-    pixels = np.asarray(small, np.float32) / 255
+    made = coloured(small, camera, rng)
+    stream = io.BytesIO()
+    made.save(stream, "JPEG", quality=int(np.clip(camera.quality + rng.integers(-6, 7), 25, 97)))
+    stream.seek(0)
+    return Image.open(stream).convert("RGB").resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def coloured(picture: Image.Image, camera: Profile, rng: np.random.Generator) -> Image.Image:
+    """A picture with the camera's colours and noise."""
+    pixels = np.asarray(picture, np.float32) / 255
     pixels = pixels * camera.gains * float(np.exp(rng.normal(0, 0.06)))
     pixels = np.clip(pixels, 0, 1) ** camera.gamma
     grey = pixels @ np.array([0.3, 0.59, 0.11], np.float32)
@@ -128,11 +137,7 @@ def develop(picture: Image.Image, camera: Profile, rng: np.random.Generator) -> 
     pixels = camera.lift + (1 - camera.lift) * ((pixels - 0.5) * camera.contrast + 0.5)
     noise = rng.standard_normal((*pixels.shape[:2], 1)) + 0.5 * rng.standard_normal(pixels.shape)
     pixels = pixels + camera.noise * noise
-    made = Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
-    stream = io.BytesIO()
-    made.save(stream, "JPEG", quality=int(np.clip(camera.quality + rng.integers(-6, 7), 25, 97)))
-    stream.seek(0)
-    return Image.open(stream).convert("RGB").resize(picture.size, Image.Resampling.BICUBIC)
+    return Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
 def _smeared(picture: Image.Image, length: int) -> Image.Image:

@@ -16,6 +16,8 @@ Picture = NDArray[np.uint8]
 
 BONES = 256
 SAMPLES = 4
+FILL = 0.8
+"""Of a picture's height, how much somebody fills."""
 # How far down a leg it is never bare, as `Shape.leg` counts.
 IN_SHOES = 2.2
 # What a layer is; the shader calls them by their place.
@@ -201,19 +203,30 @@ class Renderer:
         _set(program, "bare", int(dress.bare))
         _set(program, "seed", dress.seed)
 
-    def draw(self, bones: NDArray[np.float32], view: View, *, height: float) -> Picture:
+    def draw(
+        self,
+        bones: NDArray[np.float32],
+        view: View,
+        *,
+        height: float,
+        fill: float = FILL,
+        flat: bool = False,
+    ) -> Picture:
         """A picture [H, W, 4] of who was taken, colours as they are where it covers, not
         multiplied; nothing where it does not.
 
         Args:
             bones: [B, 4, 4], at most `BONES`.
-            height: decimetres; what fills four fifths of the picture.
+            height: decimetres.
+            fill: of the picture's height, how much it fills.
+            flat: what is drawn is the shadow on the ground: its coverage, without a colour.
         """
         self._many.use()
         self._many.clear(0, 0, 0, 0)
         self._bones.write(np.ascontiguousarray(bones.transpose(0, 2, 1)).tobytes())
         program = self._program
-        _set(program, "camera", _flat(camera_matrix(view, height, self.size)))
+        matrix = camera_matrix(view, height, self.size, fill=fill, flat=flat)
+        _set(program, "camera", _flat(matrix))
         _set(program, "turned", _flat(_yaw(view.facing)[:3, :3]))
         _set(program, "sun", view.sun)
         _set(program, "light", (view.sunshine, view.sky, view.warmth))
@@ -270,8 +283,20 @@ def linear(colour: tuple[float, float, float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def camera_matrix(view: View, height: float, size: tuple[int, int]) -> NDArray[np.float32]:
-    """From where somebody is who stands at the origin, to the picture, [4, 4]."""
+def camera_matrix(
+    view: View,
+    height: float,
+    size: tuple[int, int],
+    *,
+    fill: float = FILL,
+    flat: bool = False,
+) -> NDArray[np.float32]:
+    """From where somebody is who stands at the origin, to the picture, [4, 4].
+
+    Args:
+        height, fill, flat: as of `Renderer.draw`.
+        size: width and height in pixels.
+    """
     pitch = np.radians(view.pitch)
     cos, sin = np.cos(pitch), np.sin(pitch)
     look = np.eye(4)
@@ -280,7 +305,7 @@ def camera_matrix(view: View, height: float, size: tuple[int, int]) -> NDArray[n
     middle[1, 3] = -height / 2
     back = np.eye(4)
     back[2, 3] = -view.distance
-    focal = 2 * 0.4 * view.distance * 2 / height
+    focal = 2 * fill * view.distance / height
     near, far = view.distance * 0.3, view.distance * 2
     lens = np.zeros((4, 4))
     lens[0, 0] = focal * size[1] / size[0]
@@ -288,7 +313,10 @@ def camera_matrix(view: View, height: float, size: tuple[int, int]) -> NDArray[n
     lens[2, 2] = (far + near) / (near - far)
     lens[2, 3] = 2 * far * near / (near - far)
     lens[3, 2] = -1
-    return np.asarray(lens @ back @ look @ middle @ _yaw(view.facing), np.float32)
+    down = np.eye(4)
+    if flat:
+        down[:, 1] = [-view.sun[0] / view.sun[1], 0, -view.sun[2] / view.sun[1], 0]
+    return np.asarray(lens @ back @ look @ middle @ down @ _yaw(view.facing), np.float32)
 
 
 def _yaw(degrees: float) -> NDArray[np.float64]:
