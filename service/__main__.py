@@ -30,7 +30,7 @@ logger = logging.getLogger("service")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, ending as services should: exit code 0 after a signal, and at once after two.
+    """uvicorn that ends as services should: exit code 0 after a signal, at once after two.
 
     Whatever runs, the process has ended LAST_S after the drain time. What was given up then is on
     disk whole or not at all, as after a crash.

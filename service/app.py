@@ -145,7 +145,7 @@ def create_app(
 
 
 async def _answer(request: Request, raised: Exception) -> JSONResponse:
-    """Every error as a problem document."""
+    """Answer any error with a problem document."""
     headers: dict[str, str] = {}
     if isinstance(raised, PersonSearchError):
         error = raised

@@ -71,7 +71,7 @@ class SettingsError(PersonSearchError):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """Who may do what; the secret itself is not kept.
+    """A key: its name and scopes; the secret itself is not stored.
 
     Attributes:
         name: for the audit trail.
@@ -309,7 +309,7 @@ class Settings(BaseSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What read_image needs to know."""
+        """The limits as read_image takes them."""
         return ImageLimits(
             max_bytes=self.image_max_bytes,
             max_pixels=self.image_max_pixels,
@@ -325,7 +325,7 @@ class Settings(BaseSettings):
 
     @property
     def milvus(self) -> MilvusServer | None:
-        """Where the Milvus is."""
+        """Address and token of Milvus."""
         if self.milvus_uri is None:
             return None
         token = None if self.milvus_token is None else self.milvus_token.get_secret_value()
@@ -333,7 +333,7 @@ class Settings(BaseSettings):
 
     @property
     def retention(self) -> dict[str, int]:
-        """Days that images are kept, by camera; "*" is every other one."""
+        """Days that images stay, by camera; "*" is every other one."""
         return parse_retention(self.retention_days)
 
     @property

@@ -42,7 +42,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class KeyedRequest:
+class LookedFor:
     """Whom the demo looks for."""
 
     path: Path
@@ -127,11 +127,11 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
             tqdm.write(f"left out {path.name}: {error}")
     found = sum(len(record["detections"]) for record in records.values())
     print(f"{len(records)} scenes hold {found} people.")
-    keyed = None if labels is None else labelled_person(list(records), labels)
-    keyed = keyed or clearest_person(records)
-    scene = read_image(keyed.path)
-    crop = cut(scene, keyed.box)
-    print(f"\nLooking for one person of {keyed.path.name}, in all other scenes:\n")
+    wanted = None if labels is None else labelled_person(list(records), labels)
+    wanted = wanted or clearest_person(records)
+    scene = read_image(wanted.path)
+    crop = cut(scene, wanted.box)
+    print(f"\nLooking for one person of {wanted.path.name}, in all other scenes:\n")
     answer = client.post(
         "/search",
         [encode_jpeg(crop)],
@@ -139,7 +139,7 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
             "request": {
                 "limit": SHOWN,
                 "group_by": "image",
-                "filter": {"image_id": {"not_in": [records[keyed.path]["id"]]}},
+                "filter": {"image_id": {"not_in": [records[wanted.path]["id"]]}},
             }
         },
     )
@@ -151,8 +151,8 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
     for hit in hits:
         path, box = names[hit["image"]["id"]], corners_of(hit["detection"]["box"])
         same = ""
-        if labels is not None and keyed.person is not None:
-            same = {keyed.person: "yes", None: "?"}.get(labels.person_at(path.name, box), "no")
+        if labels is not None and wanted.person is not None:
+            same = {wanted.person: "yes", None: "?"}.get(labels.person_at(path.name, box), "no")
         rows.append(_row(hit, path, box, same))
         title = f"{hit['rank']}   score {hit['score']:.3f}"
         panels.append(Panel(read_image(path).pixels, box, title, path.name, same == "yes"))
@@ -169,7 +169,7 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
     print(
         f"The search took {timings['infer']:.0f} ms to see and {timings['search']:.0f} ms to rank."
     )
-    query = Panel(scene.pixels, keyed.box, "Who is this?", keyed.path.name, False)
+    query = Panel(scene.pixels, wanted.box, "Who is this?", wanted.path.name, False)
     model = answer["index"]["model"]
     for path in draw_result(
         query, panels, f"{found} people in {len(records)} scenes, {model}", out
@@ -177,7 +177,7 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
         print(f"Picture: {path}")
 
 
-def labelled_person(paths: Sequence[Path], labels: Labels) -> KeyedRequest | None:
+def labelled_person(paths: Sequence[Path], labels: Labels) -> LookedFor | None:
     """The person labelled in most scenes, where they are tallest; None without any in two."""
     seen: dict[int, list[tuple[Path, Box]]] = {}
     for path in paths:
@@ -194,10 +194,10 @@ def labelled_person(paths: Sequence[Path], labels: Labels) -> KeyedRequest | Non
     person = max(several, key=lambda id: (len({p for p, _ in several[id]}),
                                           max(map(height, several[id])), -id))  # fmt: skip
     path, box = max(several[person], key=height)
-    return KeyedRequest(path, box, person)
+    return LookedFor(path, box, person)
 
 
-def clearest_person(records: dict[Path, Any]) -> KeyedRequest:
+def clearest_person(records: dict[Path, Any]) -> LookedFor:
     """In the first scene with somebody of good size: the surest and tallest.
 
     Raises:
@@ -211,7 +211,7 @@ def clearest_person(records: dict[Path, Any]) -> KeyedRequest:
                 if (box := corners_of(found["box"]))[3] - box[1] >= least
             ]
             if people:
-                return KeyedRequest(path, max(people)[1], None)
+                return LookedFor(path, max(people)[1], None)
     raise DatasetError("nobody was found in these pictures; try others, with larger people")
 
 

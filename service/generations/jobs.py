@@ -15,8 +15,8 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Index all images with a model, beside the one that answers, and let it answer.
 
     Arguments: `model`, the fields of a GalleryModel; `activate`, whether it is to answer; and
-    `min_map_ratio`, or null, as reindex takes it. One image at a time, behind all searches. Who is
-    cancelled keeps what there is of the generation, and new images no longer go there.
+    `min_map_ratio`, or null, as reindex takes it. One image at a time, behind all searches.
+    When the job is cancelled, the unfinished generation stays, and gets no new images.
     """
     model = GalleryModel(**context.arguments["model"])
     told = context.result
@@ -50,7 +50,7 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
 
 
 def generation_of(parts: Parts, model: GalleryModel) -> Generation:
-    """That of a model, which has one."""
+    """The generation of a model that has one."""
     (generation,) = (
         one.generation
         for one in parts.gallery.generations.all()

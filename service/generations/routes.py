@@ -131,7 +131,7 @@ async def _change_model(
 def _check_labels(parts: Parts) -> None:
     """
     Raises:
-        TooFewLabelsError: models cannot be compared; better said now than at the end of the job.
+        TooFewLabelsError: models cannot be compared, which the job would only find out at its end.
     """
     gallery = parts.gallery
     check_labels(

@@ -24,7 +24,7 @@ class GenerationRecord(Schema):
 
     @classmethod
     def of(cls, count: GenerationCount) -> Self:
-        """As the gallery has it."""
+        """From the gallery's generation and its counts."""
         found = count.generation
         return cls(
             id=found.id,
@@ -54,7 +54,7 @@ class ModelRecord(Schema):
 
     @classmethod
     def of(cls, known: KnownModel, count: GenerationCount | None) -> Self:
-        """As its card says, with its generation in the gallery."""
+        """From its card, with its generation in the gallery."""
         card = known.card
         return cls(
             name=known.name,

@@ -24,8 +24,8 @@ def route_scope(scope: str) -> dict[str, Any]:
 async def authorize(request: Request) -> None:
     """Let a request pass when its key allows the route's scope; runs before anything is read.
 
-    What the request does is entered into the audit trail under the key's name. (This is async so
-    that the name is set in the request's own context.)
+    The audit trail names the key for what the request does. (Async, so that the name is set in the
+    request's own context.)
 
     Raises:
         RequestError: unauthenticated or insufficient_scope.
@@ -36,7 +36,7 @@ async def authorize(request: Request) -> None:
 
 
 def check_scope(request: Request, scope: str) -> None:
-    """The same for a scope that depends on the request.
+    """Check a scope that depends on the request, as `authorize` does.
 
     Raises:
         RequestError: unauthenticated or insufficient_scope.

@@ -24,7 +24,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which takes a body without its closing boundary for a whole one."""
+    """Starlette's parser, and a check it lacks: that the closing boundary came."""
 
     complete = False
 
@@ -73,10 +73,10 @@ def media_type(request: Request) -> str:
 async def read_form(
     request: Request, *, document: str | None, max_files: int, deadline_s: float
 ) -> AsyncIterator[Form]:
-    """Receive a multipart body with `image` files; temporary files go with the context.
+    """Receive a multipart body with `image` files; its temporary files last as long as the context.
 
     Args:
-        document: name of the JSON part that may come along.
+        document: name of the JSON part that the form may have.
 
     Raises:
         RequestError, DeadlineError
@@ -161,10 +161,10 @@ async def read_form_or_json(
     """Receive a JSON body, or a form with `image` files and the same JSON as its part `request`.
 
     Args:
-        expected: what is said where neither comes.
+        expected: the message when the body is neither.
 
     Returns:
-        What the JSON says, None of a form without it; and the files, which go with the context.
+        The JSON, None for a form without it; and the files, which are deleted with the context.
 
     Raises:
         RequestError, DeadlineError
@@ -205,7 +205,7 @@ def parse_json(kind: Any, body: bytes) -> Any:
 
 
 def check(kind: type[Checked], content: Mapping[str, object]) -> Checked:
-    """A model of content that is Python values already.
+    """Check Python values against a model.
 
     Raises:
         RequestError: validation_failed.
@@ -236,10 +236,10 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
 
 
 def refuse_unknown_parameters(request: Request) -> None:
-    """Let a request pass when the route's description names all of its query parameters.
+    """Refuse query parameters that the route's OpenAPI entry does not name.
 
     Raises:
-        RequestError: validation_failed; a parameter that is not known must not be ignored.
+        RequestError: validation_failed; to ignore a misspelt parameter would change the answer.
     """
     paths = request.app.openapi()["paths"]
     operation = paths[request.scope["route"].path][request.method.lower()]
@@ -250,7 +250,7 @@ def refuse_unknown_parameters(request: Request) -> None:
 
 
 def deadline_of(request: Request, most_s: float) -> float:
-    """The time for a request: the service's, or less when X-Timeout-Ms asks for less.
+    """Seconds that a request may take: the setting, or X-Timeout-Ms where that is less.
 
     Raises:
         RequestError: the header is not a number of milliseconds.

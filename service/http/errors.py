@@ -23,8 +23,8 @@ class ProblemKind:
         title: a short sentence.
         help: what the caller can do, for the page about the problem.
         retryable: whether the same request may succeed later.
-        told: whether the error's own message is for the caller; it is not when it is about
-            files and faults of this machine, or repeats what was sent.
+        told: whether callers get the error's own message; not when it is about files and faults of
+            this machine, or repeats what was sent.
     """
 
     status: int
@@ -291,7 +291,7 @@ class RequestError(PersonSearchError):
 
     Attributes:
         headers: to send with the answer.
-        errors: what is wrong where, as `validation_failed` lists it.
+        errors: places and reasons, as `validation_failed` lists them.
     """
 
     def __init__(
@@ -310,10 +310,10 @@ class RequestError(PersonSearchError):
 
 
 class AllItemsFailedError(RequestError):
-    """Nothing of several things could be done.
+    """Every item of a request failed.
 
     Attributes:
-        results: why, for each, as JSON; the problem document holds them.
+        results: the reason for each, as JSON; part of the problem document.
     """
 
     def __init__(self, message: str, results: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -396,7 +396,7 @@ def too_many(pointer: str, limit: int) -> RequestError:
 
 
 def validation_error(errors: Sequence[ErrorDetails | Mapping[str, Any]]) -> RequestError:
-    """One RequestError of pydantic's list; places and reasons, no values."""
+    """Pydantic's list of errors as one RequestError: places and reasons, no values."""
     if any(error["type"] == "json_invalid" for error in errors):
         return RequestError("malformed_body", "The body is not one valid JSON document.")
     listed = [
@@ -415,7 +415,7 @@ def validation_error(errors: Sequence[ErrorDetails | Mapping[str, Any]]) -> Requ
 
 
 def parameter_error(error: RequestValidationError) -> RequestError:
-    """The same for query and path parameters; their places start with query or path."""
+    """Like validation_error, for query and path parameters."""
     return validation_error(error.errors())
 
 

@@ -39,7 +39,7 @@ class JsonAnswer:
 
     Attributes:
         replay: whether the same request gets this answer again; not when trying again may help.
-        stored: whether it is on disk already, written together with what it tells of.
+        stored: whether it is on disk already, written in the transaction of what it reports.
     """
 
     status: int
@@ -49,7 +49,7 @@ class JsonAnswer:
     stored: bool = False
 
     def response(self) -> JSONResponse:
-        """As HTTP says it."""
+        """As an HTTP response."""
         return JSONResponse(self.content, self.status, dict(self.headers))
 
 
@@ -193,7 +193,7 @@ class Idempotency:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """What the caller named the request; None without the header.
+    """The key that came with a request; None without the header.
 
     Raises:
         RequestError: it is not 1 to 255 printable characters, or stands twice.
@@ -218,7 +218,7 @@ def fingerprint_of(request: Request, contents: Iterable[tuple[str, bytes]]) -> s
 
 
 def digest_of(file: BinaryIO) -> bytes:
-    """SHA-256 (32 bytes) of a file, which is then again at its start."""
+    """SHA-256 (32 bytes) of a file; rewinds it."""
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(2**20):

@@ -2,8 +2,8 @@
 
 The second kind lies in a file of the data directory, written whole or not at all. It holds no
 secret, but the SHA-256 of each: secrets are random and long, so no slow hash is needed. Snapshots
-leave it out, so that restoring one brings no deleted key back. Services of one data directory have
-them in common: each looks with every request whether the file is another one.
+leave it out, so that restoring one brings no deleted key back. Services of one data directory share
+them: each checks with every request whether the file was replaced.
 """
 
 import errno
@@ -74,7 +74,7 @@ class Keys:
         """
         Args:
             given: those of the settings.
-            directory: where the others are kept.
+            directory: holds the file of the others.
 
         Raises:
             SettingsError: the file is unreadable, or has a key with the name of a given one.
@@ -125,7 +125,7 @@ class Keys:
         return find_key(self._all, secret)
 
     def make(self, id: str, name: str, scopes: Sequence[str]) -> tuple[StoredKey, str]:
-        """A new key, on disk when this returns; and its secret, which is not kept.
+        """A new key, on disk when this returns; and its secret, which is stored nowhere.
 
         Raises:
             RequestError: keys_off without a key of the settings; key_name_taken; too_many_keys.
@@ -161,7 +161,7 @@ class Keys:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One change at a time, by whichever service of the directory, to what is there now."""
+        """Hold off changes by other threads and services, and start from the file as it is."""
         with self._changing:
             directory = os.open(self._path.parent, os.O_RDONLY)
             try:
@@ -172,7 +172,7 @@ class Keys:
                 os.close(directory)
 
     def _follow(self) -> None:
-        """Read the file if it is not the one that was read last: each is a new file.
+        """Read the file again if it was replaced since the last time.
 
         Raises:
             SettingsError: it cannot be read.
@@ -254,5 +254,5 @@ class Keys:
 
 
 def new_key_id() -> str:
-    """For make."""
+    """An id for `make`."""
     return new_id("key_")

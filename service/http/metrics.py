@@ -1,4 +1,4 @@
-"""Counters and histograms; every label has few values, whatever is asked for."""
+"""Counters and histograms; labels have few values, whatever clients send."""
 
 from collections.abc import Callable, Iterator
 
@@ -66,7 +66,7 @@ class Metrics:
         self.work_seconds.labels(lane).observe(run_ms / 1e3)
 
     def watch(self, gauges: Callable[[], dict[str, tuple[str, float]]]) -> None:
-        """Read these gauges (name to help and value) whenever metrics are asked for."""
+        """Read these gauges (name to help and value) whenever metrics are read."""
         self.registry.register(_Gauges(gauges))
 
     def text(self) -> bytes:

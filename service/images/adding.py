@@ -107,7 +107,7 @@ async def add_images(
 
 
 def _fingerprint(request: Request, form: Form) -> str:
-    """Of the whole request; file names do not count, for they are not used."""
+    """Of the whole request. File names are left out, because nothing uses them."""
     contents = [("metadata", hashlib.sha256(form.document or b"").digest())]
     contents += [("image", digest_of(upload.file)) for upload in form.images]
     return fingerprint_of(request, contents)
@@ -138,7 +138,7 @@ async def _add_all(
     ends_at: float,
     keyed: KeyedRequest | None,
 ) -> list[AddedImage | PersonSearchError]:
-    # The answer to several files is kept once all have been dealt with.
+    # The answer to several files is stored once all have been dealt with.
     keyed = keyed if len(form.images) == 1 else None
     results: list[AddedImage | PersonSearchError] = []
     for upload, about in zip(form.images, metadata, strict=True):
@@ -157,7 +157,7 @@ async def _add_all(
 
 
 def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) -> JsonAnswer:
-    """What is answered when all files have been dealt with.
+    """The answer once all files have been dealt with.
 
     Raises:
         PersonSearchError: none of them was added.
@@ -182,7 +182,7 @@ def _added(results: Sequence[AddedImage | PersonSearchError], request: Request) 
 
 
 def _created(added: AddedImage) -> JsonAnswer:
-    """What is answered to one new file; it is kept together with the image."""
+    """The answer to one new file; it is stored in the image's transaction."""
     content = added.model_dump(mode="json", exclude_unset=True)
     return JsonAnswer(201, content, {"Location": f"/gallery/images/{added.id}"}, stored=True)
 
@@ -198,7 +198,7 @@ async def _add_one(
     """Add a file.
 
     Args:
-        keyed: the answer to a new image is kept under this key, in the image's transaction.
+        keyed: the answer to a new image is stored under its key, in the image's transaction.
     """
     limit = parts.settings.image_max_bytes
     if (upload.size or 0) > limit:
@@ -241,7 +241,7 @@ async def _add_one(
 
 
 def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
-    """What the metadata part says, for each image."""
+    """The metadata of each image, from the form's part."""
     count = len(form.images)
     if not count:
         raise RequestError(

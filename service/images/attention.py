@@ -20,7 +20,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 
 
 class Attentive(Protocol):
-    """What is needed of a detector with an NAE+ head."""
+    """A detector with an NAE+ head, as far as it is used here."""
 
     def attention(
         self, image: NDArray[np.uint8], boxes: NDArray[np.floating[Any]]

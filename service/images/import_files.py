@@ -13,8 +13,8 @@ from service.http.errors import RequestError
 def read_inside(root: Path, name: str, *, max_bytes: int) -> bytes:
     """The content of a regular file below a directory.
 
-    Links are followed as long as they end inside. The path is resolved first and then opened step
-    by step without following anything, so a link that is put in meanwhile leads nowhere.
+    Links that end inside are followed. The path is resolved first, and then opened step by step
+    without following links, so that a link put there in between is refused.
 
     Args:
         name: relative to root, with / between steps.

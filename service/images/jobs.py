@@ -82,7 +82,7 @@ def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
 
 
 def manifest_lines(manifest: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines that say something, with their numbers from 1."""
+    """The lines that are not empty, with their numbers from 1."""
     for number, line in enumerate(io.BytesIO(manifest), 1):
         if line.strip():
             yield number, line.strip()
@@ -94,7 +94,7 @@ def spooled_name(number: int) -> str:
 
 
 def imports_off() -> RequestError:
-    """There is no directory to import from."""
+    """The error when there is no import directory."""
     return RequestError("imports_off", "The service was started without an import directory.")
 
 
@@ -106,7 +106,7 @@ def add_image(
     *,
     reply: Callable[[StoredScene], Reply] | None = None,
 ) -> AddResult:
-    """A picture and what its sender says of it into the gallery, as index_scene does."""
+    """Add a picture and its metadata to the gallery, as index_scene does."""
     return index_scene(
         content,
         detector,
@@ -131,7 +131,7 @@ def _add_all(
     refuse_duplicates: bool = False,
     list_ids: bool = False,
 ) -> dict[str, Any]:
-    """Add items, beginning with the one that no attempt before has dealt with."""
+    """Add items, starting with the first that earlier attempts did not finish."""
     result: dict[str, Any] = {"created": 0, "duplicates": 0, "failed": 0}
     result |= {"image_ids": []} if list_ids else {}
     result |= context.result
@@ -178,7 +178,7 @@ def _add(parts: Parts, context: JobContext, item: Item) -> AddResult:
 
 
 def _added_before_a_crash(context: JobContext, added: AddResult, done: int) -> bool:
-    """Whether the attempt before stored this very item, and died before it could note it."""
+    """Whether the attempt before stored this item, and died before it was noted."""
     started = context.record.started_at
     repeated = context.record.attempts > 1 and done == context.done + 1
     return repeated and started is not None and added.scene.created_at >= started

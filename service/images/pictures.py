@@ -28,14 +28,14 @@ def upright_jpeg(pixels: Pixels) -> bytes:
 
 
 def thumbnail_jpeg(pixels: Pixels, *, size: int) -> bytes:
-    """As large as fits into size × size pixels; never enlarged."""
+    """Scaled down to fit into size × size pixels; never enlarged."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((size, size))
     return encode_jpeg(np.asarray(picture))
 
 
 def crop_jpeg(pixels: Pixels, *, box: tuple[float, float, float, float]) -> bytes:
-    """What is in a box, to whole pixels outwards, at least one."""
+    """The pixels of a box, rounded outwards, at least one."""
     left, top, right, bottom = _whole(box, pixels.shape[:2])
     return encode_jpeg(pixels[top:bottom, left:right])
 
@@ -64,7 +64,7 @@ def attention_png(
 
 
 def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]) -> Response:
-    """The JPEG that is drawn of a stored scene, as a response."""
+    """A JPEG drawn from a stored scene, as a response."""
     with parts.decoding:
         jpeg = draw(parts.gallery.scenes.picture(scene_id).pixels)
     return Response(jpeg, media_type="image/jpeg", headers=PICTURE_HEADERS)
@@ -73,7 +73,7 @@ def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], byt
 def _whole(
     box: tuple[float, float, float, float], size: tuple[int, ...]
 ) -> tuple[int, int, int, int]:
-    """A box to whole pixels outwards, at least one, within a height and width."""
+    """A box rounded outwards to whole pixels of a picture, at least one."""
     height, width = size
     x1, y1, x2, y2 = box
     left, top = min(int(x1), width - 1), min(int(y1), height - 1)

@@ -57,7 +57,7 @@ class MetadataPatch(Schema):
     attributes: dict[AttributeName, AttributeValue | None] | None = None
 
     def changes(self, stored: StoredScene) -> dict[str, object]:
-        """What Gallery.patch needs, attributes merged with the stored ones."""
+        """The fields to change, attributes merged with the stored ones."""
         changes: dict[str, object] = {name: getattr(self, name) for name in self.model_fields_set}
         if "tags" in changes:
             changes["tags"] = tuple(self.tags or ())
@@ -102,7 +102,7 @@ class ListQuery(Schema):
     count: bool = Field(False, description="Whether to count all that match, as `total`.")
 
     def scene_filter(self) -> SceneFilter:
-        """The same as the gallery says it."""
+        """As a SceneFilter of the gallery."""
         return SceneFilter(
             camera_in=tuple(self.camera_id) or None,
             captured_from=self.captured_after,
@@ -153,7 +153,7 @@ class ImageDetection(Detection):
 
     @classmethod
     def of(cls, stored: StoredDetection) -> Self:
-        """As the gallery has it."""
+        """From a stored detection."""
         return cls(
             id=stored.id,
             box=Box.of(stored.box),
@@ -251,7 +251,7 @@ def image_record(scene: StoredScene) -> dict[str, Any]:
 
 
 def check_metadata_size(about: ImageMetadata, limit: int) -> None:
-    """Refuse what is larger than a setting allows for one image.
+    """Refuse metadata of one image that is larger than a setting allows.
 
     Args:
         limit: bytes, as JSON.

@@ -55,7 +55,7 @@ class Job(Schema):
 
     @classmethod
     def of(cls, record: JobRecord, **more: Any) -> Self:
-        """As it is on disk."""
+        """From its record on disk."""
         return cls(
             id=record.id,
             kind=record.kind,
@@ -86,7 +86,7 @@ class FailedItem(Schema):
 
     @classmethod
     def of(cls, error: JobError) -> Self:
-        """As it is on disk."""
+        """From its record on disk."""
         return cls(item=error.item, problem=dict(error.problem))
 
 

@@ -26,18 +26,18 @@ from service.running.jobs import JobContext
 from service.running.parts import Parts
 
 MOST_PEOPLE = 250_000
-"""So many detections are searched at most: with 256 numbers each, about half a GiB of memory."""
+"""Most detections that are searched: with 256 numbers each, about half a GiB of memory."""
 
 
 def evaluate_gallery(parts: Parts, context: JobContext) -> dict[str, Any]:
-    """Measure how well people are found again; it changes nothing, and may be run again.
+    """Measure how well people are found again. It changes nothing, so it may run again.
 
     Arguments: those of an EvaluationRequest. Result: an EvaluationResult.
 
     Raises:
         NothingToEvaluateError, CrowdTooLargeError
         SceneNotFoundError, DetectionNotFoundError: the protocol names what is not there.
-        BoxError, RequestError: it says what cannot be.
+        BoxError, RequestError: it contradicts itself or the pictures.
     """
     request = EvaluationRequest.model_validate(context.arguments)
     if request.protocol is not None:

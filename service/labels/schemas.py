@@ -129,12 +129,12 @@ class Measured(Schema):
 
     @classmethod
     def of(cls, measured: Estimate) -> Self:
-        """As it was measured."""
+        """From an estimate."""
         return cls(value=measured.value, low=measured.low, high=measured.high)
 
     @classmethod
     def of_some(cls, measured: Estimate | None) -> Self | None:
-        """The same, if it was."""
+        """From an estimate, or None."""
         return None if measured is None else cls.of(measured)
 
 
@@ -190,7 +190,7 @@ class Calibrations(Schema):
 
 
 def calibration_summary(stored: StoredCalibration, *, in_use: bool) -> CalibrationSummary:
-    """As the gallery has it."""
+    """From a stored calibration, without its table."""
     content = stored.content
     return CalibrationSummary(
         id=stored.id,
@@ -217,7 +217,7 @@ def calibration_summary(stored: StoredCalibration, *, in_use: bool) -> Calibrati
 
 
 def calibration_record(stored: StoredCalibration, *, in_use: bool) -> CalibrationRecord:
-    """The same with the table."""
+    """From a stored calibration, with its table."""
     return CalibrationRecord(
         **dict(calibration_summary(stored, in_use=in_use)),
         table=[
@@ -241,7 +241,7 @@ class Figures(Schema):
 
     @classmethod
     def of(cls, figures: SearchFigures) -> Self:
-        """As they were measured."""
+        """From measured figures."""
         shares = {
             name: Measured.of(getattr(figures, name))
             for name in ("map", "top_1", "top_5", "top_10")

@@ -42,7 +42,7 @@ class GalleryRecord(Schema):
 
     @classmethod
     def of(cls, found: Overview) -> "GalleryRecord":
-        """As the gallery has it."""
+        """From the gallery's overview."""
         return cls(
             images=found.scenes,
             detections=found.detections,

@@ -50,11 +50,11 @@ class Caretaker:
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
     def start(self) -> None:
-        """Begin: once at once, then again and again."""
+        """Begin: the first look at once, then one every minute."""
         self._thread.start()
 
     def close(self, wait_s: float) -> None:
-        """Begin nothing more, and wait at most so long for what runs."""
+        """Begin nothing more, and wait at most `wait_s` for what runs."""
         self._stopping.set()
         self._thread.join(wait_s)
 
@@ -110,4 +110,4 @@ class Caretaker:
         except PersonSearchError as error:
             logger.warning("%s; trying again later", error)
         except Exception:  # of the database, say; this thread must live on
-            logger.exception("keeping the gallery failed; trying again later")
+            logger.exception("upkeep failed; trying again later")

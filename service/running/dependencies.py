@@ -1,4 +1,4 @@
-"""What routes are given of the running service."""
+"""What routes get from the running service."""
 
 from collections.abc import Callable
 from typing import Annotated, TypeVar, cast
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def the_parts(request: Request) -> Parts:
-    """What the running service is made of."""
+    """The parts of the running service."""
     return cast(Parts, request.app.state.parts)
 
 
@@ -23,7 +23,7 @@ PartsOf = Annotated[Parts, Depends(the_parts)]
 async def run_in_lane(
     parts: Parts, lane: Lane, work: Callable[[], T], deadline_s: float
 ) -> Done[T]:
-    """Wait for work on the inference thread, and measure it."""
+    """Run work on the inference thread, and count its times."""
     done = await parts.worker.run(lane, work, deadline_s=deadline_s)
     parts.metrics.observe_work(lane, queue_ms=done.queue_ms, run_ms=done.run_ms)
     return done

@@ -21,11 +21,11 @@ WARM_UP_SIZES = ((480, 640), (640, 480))
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that is there.
+    """A model that can be used.
 
     Attributes:
-        name: as requests call it: that of its directory.
-        path: None where none needs to be remembered, for the model moves with the package.
+        name: of its directory; requests use it.
+        path: its directory; None for a model that is part of the package.
     """
 
     name: str
@@ -34,13 +34,13 @@ class KnownModel:
 
     @property
     def of_gallery(self) -> GalleryModel:
-        """As a gallery remembers it."""
+        """As a gallery stores it."""
         path = None if self.path is None else str(self.path.absolute())
         return GalleryModel(self.card.name, self.card.fingerprint, self.card.embedding_dim, path)
 
 
 class Detectors:
-    """Models by what they are; once loaded, one stays loaded. Any thread may call anything."""
+    """Models by fingerprint; a loaded one stays loaded. Any thread may call anything."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Detectors:
     ) -> None:
         """
         Args:
-            model: the directory of the one for a new gallery.
+            model: directory of the model for a new gallery.
             models_dir: a directory of model directories.
             given: detectors that are loaded already; the first takes the place of model.
 
         Raises:
-            ModelFileError: there is no model to begin with.
+            ModelFileError: the model for a new gallery cannot be read.
         """
         self._model = model
         self._models_dir = models_dir
@@ -70,7 +70,7 @@ class Detectors:
         self.first = self._given[0] if given else _known(model)
 
     def known(self) -> list[KnownModel]:
-        """All that are there now, each once; what cannot be read is logged and left out."""
+        """All models that there are now, each once; unreadable ones are logged and left out."""
         found = {one.card.fingerprint: one for one in [self.first, *self._given]}
         for directory in self._directories():
             try:
@@ -100,7 +100,7 @@ class Detectors:
         """The detector of a generation's model; loading one takes seconds.
 
         Raises:
-            ModelFileError: it is nowhere, or damaged.
+            ModelFileError: it was not found, or is damaged.
         """
         loaded = self._loaded.get(model.fingerprint)
         if loaded is not None:

@@ -11,7 +11,7 @@ FLOOR_SHARE = 0.05  # of the whole disk: what must stay free at most
 class Disk:
     """The disk of the data directory.
 
-    Args of the constructor: floor_bytes must stay free, or 5 % of a disk for which that is more.
+    Args of the constructor: floor_bytes must stay free, or 5 % of the disk where that is less.
     """
 
     def __init__(self, directory: Path, *, floor_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""How the service is: what readiness depends on, and the numbers of the moment."""
+"""The state of the service: what readiness depends on, and gauges."""
 
 import time
 from dataclasses import replace
@@ -32,7 +32,7 @@ class Health:
     ) -> None:
         """
         Args:
-            stuck_s: longer than that no single piece of work takes, unless it is stuck.
+            stuck_s: a single piece of work that takes longer is stuck.
         """
         self._gallery = gallery
         self._detectors = detectors
@@ -86,7 +86,7 @@ class Health:
         return replace(stats, index_change=now.index_change)
 
     def gauges(self) -> dict[str, tuple[str, float]]:
-        """Numbers of the moment, for /metrics."""
+        """Current values, for /metrics."""
         stats = self._gallery.stats()
         prefix = "person_search_"
         return {

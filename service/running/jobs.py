@@ -43,7 +43,7 @@ T = TypeVar("T")
 class JobStoppedError(BaseException):
     """The job is to end here: it was cancelled, or the service stops and it is resumed later.
 
-    Like asyncio.CancelledError no Exception, so that who catches those does not catch this.
+    Like asyncio.CancelledError it is no Exception, so that `except Exception` lets it pass.
     """
 
     def __init__(self, *, cancelled: bool) -> None:
@@ -56,9 +56,9 @@ class JobContext:
 
     Attributes:
         id: job_ and a ULID.
-        arguments: JSON, as given to submit.
-        done, failed: how far attempts before this one came; 0 in the first.
-        result: what they noted as the result so far; {} in the first.
+        arguments: JSON, as `submit` got them.
+        done, failed: items that earlier attempts dealt with; 0 in the first.
+        result: what earlier attempts noted as the result; {} in the first.
         record: the job when this attempt began.
         folder: where files lie that were spooled for the job.
     """
@@ -96,13 +96,13 @@ class JobContext:
     ) -> None:
         """Note how far the job is, on disk, with the items that failed since the last time.
 
-        It costs a sync of the disk: call it once for each item of work that takes longer. On a
-        full disk it waits for space.
+        It costs a sync of the disk: call it once per item that takes longer than that. On a full
+        disk it waits for space.
 
         Args:
             done: items dealt with, failed ones among them; a smaller number than before is not
                 noted, as when a kind of job starts over after a crash.
-            result: what there is of it, JSON; None leaves what was noted before.
+            result: the result so far, JSON; None leaves what was noted before.
 
         Raises:
             JobStoppedError: after the note, when the job is to end here.
@@ -128,9 +128,9 @@ class JobContext:
         self._stop_if_asked(noted)
 
     def failed_item(self, item: str, error: PersonSearchError) -> None:
-        """List an item that failed alone; on disk with the next progress.
+        """Note that one item failed; on disk with the next progress.
 
-        At most MAX_ERRORS are kept, and each item once; `failed` of progress counts them all.
+        At most MAX_ERRORS are listed, each item once; `failed` of progress counts them all.
         """
         if self._listed < MAX_ERRORS:
             self._listed += 1
@@ -144,7 +144,7 @@ class JobContext:
         self._stop_if_asked(self._store.get(self.id))
 
     def pause(self, seconds: float) -> None:
-        """Wait; raises as check does, and soon."""
+        """Wait; raises as `check` does, within CHECK_S."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             self.check()
@@ -198,11 +198,11 @@ class JobContext:
         return done.value
 
     def problem(self, error: PersonSearchError) -> dict[str, Any]:
-        """The problem document of an error in this job; its id stands for the request's."""
+        """The problem document of an error; the job's id stands in for a request's."""
         return problem(error, instance=f"/jobs/{self.id}", request_id=self.id)
 
     def take_errors(self) -> list[JobError]:
-        """The items that failed and are not on disk yet; they are then no longer listed here."""
+        """Take out the failed items that are not on disk yet."""
         errors, self._errors = self._errors, []
         return errors
 
@@ -243,7 +243,7 @@ class JobRunner:
 
         Args:
             worker: runs what needs the model.
-            disk: where the results of that are stored.
+            disk: of the gallery.
             shared: other services run jobs of the same gallery, with the same spool.
         """
         self.spool = spool
@@ -301,7 +301,7 @@ class JobRunner:
             reply: the answer, stored for repeated requests in the same transaction.
 
         Raises:
-            TooManyJobsError: as many jobs wait as may.
+            TooManyJobsError: the job queue is full.
             StorageFullError
         """
         assert kind in self._kinds, kind
@@ -317,7 +317,7 @@ class JobRunner:
         return record
 
     def cancel(self, id: str, *, key: str | None) -> JobRecord:
-        """As JobStore.cancel; a running job ends within a second or a picture."""
+        """Like JobStore.cancel; a running job ends within a second, or after one picture."""
         record = self._store.cancel(id, key=key)
         if record.ended:
             self.spool.remove(id)
@@ -330,11 +330,11 @@ class JobRunner:
 
     @property
     def stopping(self) -> bool:
-        """Whether the service is about to end."""
+        """Whether the service is stopping."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Ask what runs to end at its next step; begin nothing more."""
+        """Ask running jobs to end at their next step; begin no more."""
         if not self._stopping.is_set():
             self._stop_at = time.monotonic()
             self._stopping.set()
@@ -440,7 +440,7 @@ class JobRunner:
         return True
 
     def _give_back(self, id: str, lease: str) -> None:
-        """Release a job once that can be written, so that it counts as no death."""
+        """Release a job as soon as the database takes it, so that this counts as no death."""
         while True:
             try:
                 self._store.release(id, lease)
@@ -452,7 +452,7 @@ class JobRunner:
 
     @contextmanager
     def _renewing(self, id: str, lease: str) -> Iterator[None]:
-        """Keep the lease while a step takes long: only a process that ended lets one lapse."""
+        """Renew the lease while a step takes long: only the lease of a dead process lapses."""
         ended = threading.Event()
 
         def renew() -> None:
@@ -471,7 +471,7 @@ class JobRunner:
             thread.join()
 
     def _tidy(self) -> None:
-        """Now and then, forget what is kept only for a time."""
+        """Once an hour, delete jobs and replies that are past their time."""
         if time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + TIDY_S
             self._store.tidy()

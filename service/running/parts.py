@@ -33,9 +33,9 @@ class Parts:
     """What a running service is made of; routes and jobs take from it what they use.
 
     Attributes:
-        detectors: the models; detector is that of the generation that answers.
+        detectors: the models; `detector` is that of the active generation.
         idempotency: of requests that may be sent again.
-        previews: of erasures that may be executed.
+        previews: of erasures that may still be executed.
         decoding: bounds how many pictures are decoded at once outside the worker.
     """
 
@@ -58,7 +58,7 @@ class Parts:
 
     @property
     def detector(self) -> Detector:
-        """Of the generation that answers now."""
+        """The model of the active generation."""
         return self.detectors.of(self.gallery.model)
 
 
@@ -76,11 +76,11 @@ def open_parts(
     """Open the gallery, load its model, run one inference, take up jobs; close all at the end.
 
     Args:
-        detectors: that are loaded already; the first one is for a new gallery.
+        detectors: loaded models; the first one is for a new gallery.
         kinds: of jobs that can be run.
 
     Raises:
-        PersonSearchError: of settings, model or gallery, with a message for who starts this.
+        PersonSearchError: of settings, model or gallery, with a message for the operator.
         OSError: the data directory cannot be used.
     """
     given_keys = settings.read_keys()
@@ -161,7 +161,7 @@ def open_parts(
 
 
 def settle_model(gallery: Gallery, models: Detectors) -> Detector:
-    """The detector of what a gallery answers with; an empty one is given the model of the settings.
+    """The detector of the active generation; an empty gallery changes to the model of the settings.
 
     Raises:
         GalleryMismatchError: the gallery's model cannot be found.

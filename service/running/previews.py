@@ -1,4 +1,4 @@
-"""Previews of erasures: shown to a caller, who may agree to exactly that."""
+"""Previews of erasures: a caller sees one, and may agree to exactly that."""
 
 import secrets
 import threading
@@ -21,8 +21,8 @@ class Preview:
 
     Attributes:
         what: the kind of thing that `ids` name.
-        ids: of all that would be erased.
-        holds: whether the same would be erased now.
+        ids: of everything that would be erased.
+        holds: tells whether the same would be erased now.
     """
 
     what: Literal["images", "detections"]

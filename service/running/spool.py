@@ -23,7 +23,7 @@ FOLDER = "spool"
 class Spool:
     """A directory with one folder per job.
 
-    Args of the constructor: url is where object storage is; None where there is none.
+    Args of the constructor: url of object storage; None without one.
     """
 
     def __init__(self, directory: Path, url: str | None = None) -> None:
@@ -91,10 +91,10 @@ class Spool:
                 self._objects.remove(list(self._objects.names(f"{FOLDER}/{job_id}")))
 
     def sweep(self, wanted: set[str], *, older_than_s: float = 0) -> None:
-        """Delete the files of all jobs but these: what a crash left.
+        """Delete the files of all jobs but the wanted ones: leftovers of a crash.
 
         Args:
-            older_than_s: leave younger ones: another service may be about to queue their jobs.
+            older_than_s: younger files stay: another service may be about to queue their jobs.
         """
         for folder in self._directory.iterdir():
             with suppress(FileNotFoundError):  # removed meanwhile

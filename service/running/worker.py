@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Lane(StrEnum):
-    """Who goes first: searches, then additions; in a lane, who came first."""
+    """Order of work: searches before additions; within a lane, first come, first served."""
 
     SEARCH = "search"
     INGEST = "ingest"
@@ -100,7 +100,7 @@ class Worker:
         return future
 
     def drop_cancelled(self, lane: Lane) -> None:
-        """Give places in a lane back for which nobody waits any more."""
+        """Free the places in a lane of work that was cancelled."""
         with self._changed:
             jobs = self._lanes[lane]
             self._lanes[lane] = deque(job for job in jobs if not job.future.cancelled())
@@ -111,7 +111,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether work is still done."""
+        """Whether the thread runs and takes work."""
         return self._thread.is_alive() and not self._closed
 
     @property

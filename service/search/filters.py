@@ -62,7 +62,7 @@ class TimeOfDayFilter(Schema):
         return self
 
     def as_gallery(self) -> TimeOfDay:
-        """The same as the gallery says it."""
+        """As a filter of the gallery."""
         return TimeOfDay(time.fromisoformat(self.from_), time.fromisoformat(self.to), self.tz)
 
 
@@ -90,7 +90,7 @@ class SearchFilter(Schema):
     image_id: ImageFilter = ImageFilter()
 
     def lists(self) -> dict[str, int]:
-        """Length of each list of values, by its place."""
+        """The length of each list, by its JSON pointer without the first slash."""
         return {
             "camera_id/in": len(self.camera_id.in_ or ()),
             "camera_id/not_in": len(self.camera_id.not_in),
@@ -101,7 +101,7 @@ class SearchFilter(Schema):
         }
 
     def scene_filter(self) -> SceneFilter:
-        """The same as the gallery says it."""
+        """As a filter of the gallery."""
         cameras = self.camera_id.in_
         return SceneFilter(
             camera_in=None if cameras is None else tuple(cameras),

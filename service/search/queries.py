@@ -1,4 +1,4 @@
-"""From the queries of a request to people that the gallery can be asked for."""
+"""From the queries of a request to the people whom the gallery looks for."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from service.search.schemas import Query
 
 
 def person_queries(queries: Sequence[Query], uploads: Sequence[BinaryIO]) -> list[PersonQuery]:
-    """What is asked for; without `queries`, each upload is one person's crop.
+    """The people looked for; without `queries`, each upload is one person's crop.
 
     Args:
         uploads: the picture files that `Query.image` counts.

@@ -126,7 +126,7 @@ class HitImage(Schema):
 
     @classmethod
     def of(cls, stored: StoredScene) -> Self:
-        """As the gallery has it."""
+        """From a stored scene."""
         return cls(
             id=stored.id,
             external_id=stored.external_id,
@@ -175,7 +175,7 @@ class Hit(Schema):
         match_similarity: float | None,
         **optional: Any,
     ) -> Self:
-        """As the gallery found it."""
+        """From a hit of the gallery."""
         return cls(
             rank=rank,
             score=hit.score,

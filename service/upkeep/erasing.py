@@ -17,7 +17,7 @@ FIRST_HITS = 1000
 
 @dataclass(frozen=True)
 class Meant:
-    """What is to be erased: the first of these that is given says it.
+    """Which scenes or people to erase: exactly one of the fields says it.
 
     Attributes:
         like: [D], unit length: everybody whose score to this person is at least `min_score`.
@@ -36,13 +36,13 @@ class Meant:
 
 @dataclass(frozen=True)
 class Selected:
-    """What an erasure means right now: scenes, with everybody in them, or detections.
+    """Scenes, with everybody in them, or detections that an erasure selects right now.
 
     Attributes:
-        scenes: in which something is erased, by id.
-        detections: ids of those that go.
-        whole: whether the scenes go, too.
-        best: of a scene's id, the hit that it was chosen for.
+        scenes: those in which something is erased, by id.
+        detections: ids of the detections that are erased.
+        whole: whether the scenes are erased, too.
+        best: by scene id, the best hit of a selection by likeness.
     """
 
     scenes: Mapping[str, StoredScene]
@@ -62,7 +62,7 @@ class Selected:
 
     @property
     def in_order(self) -> list[StoredScene]:
-        """The scenes, best first, or oldest."""
+        """The scenes, best hit first, or oldest first."""
         return sorted(
             self.scenes.values(),
             key=lambda scene: (
@@ -73,7 +73,7 @@ class Selected:
 
 
 def select(gallery: Gallery, meant: Meant, view: View) -> Selected:
-    """What is meant, as the gallery is now.
+    """Find what is meant in the gallery as it is now.
 
     Args:
         view: whose model described the person who is meant, if one is.

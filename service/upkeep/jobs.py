@@ -14,7 +14,7 @@ TELL_S = 0.5  # between two notes about progress, each of which is written to di
 
 
 def make_snapshot(gallery: Gallery, context: JobContext) -> dict[str, Any]:
-    """Arguments: snapshot_id, the name that it gets; it is not made twice."""
+    """Make a snapshot, unless it is there already. Arguments: snapshot_id, its name."""
     id = context.arguments["snapshot_id"]
     try:
         manifest = find_snapshot(gallery.snapshots.directory, id).manifest
@@ -24,7 +24,7 @@ def make_snapshot(gallery: Gallery, context: JobContext) -> dict[str, Any]:
 
 
 def finish_erasure(gallery: Gallery, context: JobContext) -> dict[str, Any]:
-    """Arguments: erasure_id, of an erasure that was accepted. To cancel the job stops nothing."""
+    """Finish an accepted erasure; cancelling the job does not stop it. Arguments: erasure_id."""
 
     def tell(done: int, total: int) -> None:
         try:
@@ -39,7 +39,7 @@ def finish_erasure(gallery: Gallery, context: JobContext) -> dict[str, Any]:
 
 
 def compact(gallery: Gallery, context: JobContext) -> dict[str, Any]:
-    """No arguments."""
+    """Compact the gallery. No arguments."""
     freed = gallery.upkeep.compact()
     return {
         "gone": freed.gone,
@@ -58,7 +58,7 @@ def _counts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _now_and_then(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """The same, but at most once in TELL_S seconds, and for the last."""
+    """Call `tell` at most once in TELL_S seconds, and for the last step."""
     told_at = 0.0
 
     def sometimes(done: int, total: int) -> None:

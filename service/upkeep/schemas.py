@@ -54,7 +54,7 @@ class SnapshotRecord(Schema):
 
     @classmethod
     def of(cls, found: Snapshot) -> Self:
-        """As it lies on disk."""
+        """From a snapshot on disk."""
         made = found.manifest
         if made is None:
             return cls(id=found.id, state="damaged", problem="Its manifest cannot be read.")
@@ -190,7 +190,7 @@ class ErasureRequest(Schema):
         return self
 
     def meant(self, like: NDArray[np.float32] | None) -> Meant:
-        """The same as the gallery says it.
+        """As a selection of the gallery.
 
         Args:
             like: the embedding of `query`, [D], unit length.
