@@ -198,7 +198,7 @@ def test_a_list_in_which_a_file_may_do_better_later_is_not_kept(client, detector
 
 def test_a_key_is_forgotten_after_a_day(client, monkeypatch):
     first = post(client, RED)
-    monkeypatch.setattr(reply_store, "KEPT_S", -1)
+    monkeypatch.setattr(reply_store, "FORGOTTEN_AFTER_S", -1)
     later = post(client, RED)
 
     assert (first.status_code, later.status_code) == (201, 200)

@@ -83,7 +83,7 @@ from indexer.records import (
 )
 from indexer.rows import change_log, generations, people, scenes
 from indexer.rows.jobs import JobStore
-from indexer.rows.replies import Reply, ReplyStore, keep_reply
+from indexer.rows.replies import Reply, ReplyStore, store_reply
 from models.detections import Detections
 
 NO_PEOPLE: Mapping[str, Detections] = {}
@@ -322,7 +322,7 @@ class Gallery:
                     number = change_log.last(connection)
                     stored = scenes.get(connection, id)
                     if reply is not None:
-                        keep_reply(connection, reply(stored))
+                        store_reply(connection, reply(stored))
                     writer.on_step("inserted")
                 writer.on_step("committed")
             own = added[index.generation.number]

@@ -22,14 +22,14 @@ from indexer.database.statements import insert
 from indexer.database.store import Store
 from indexer.database.tables import job_errors, jobs
 from indexer.errors import JobConflictError, JobNotFoundError, TooManyJobsError
-from indexer.rows.replies import Reply, keep_reply
+from indexer.rows.replies import Reply, store_reply
 from indexer.times import EPOCH
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 ENDED = ("succeeded", "failed", "cancelled")
 MAX_ERRORS = 1000
 LEASE_S = 30
-KEPT_DAYS = 30
+FORGOTTEN_AFTER_DAYS = 30
 
 Problem = Mapping[str, Any]
 
@@ -155,7 +155,7 @@ class JobStore:
                 )
             )
             if reply is not None:
-                keep_reply(connection, reply)
+                store_reply(connection, reply)
             return _get(connection, id)
 
     def cancel(self, id: str, *, key: str | None = None) -> JobRecord:
@@ -372,8 +372,8 @@ class JobStore:
             connection.execute(given)
 
     def tidy(self) -> None:
-        """Forget jobs that ended more than KEPT_DAYS ago."""
-        ended = jobs.c.finished_at < _now() - KEPT_DAYS * 86_400 * 1_000_000
+        """Forget jobs that ended more than FORGOTTEN_AFTER_DAYS ago."""
+        ended = jobs.c.finished_at < _now() - FORGOTTEN_AFTER_DAYS * 86_400 * 1_000_000
         with self._store.write() as connection:
             connection.execute(delete(jobs).where(ended))
 

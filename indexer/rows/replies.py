@@ -1,4 +1,4 @@
-"""Answers that were given once, and are to be given again to the same request."""
+"""Answers that were given once, to be given again to the same request."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from indexer.database.statements import insert
 from indexer.database.store import Store
 from indexer.database.tables import replies
 
-KEPT_S = 24 * 3600
+FORGOTTEN_AFTER_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Reply:
 
 
 class ReplyStore:
-    """The kept answers of one gallery; each is forgotten after KEPT_S seconds."""
+    """The stored answers of one gallery; each is forgotten after FORGOTTEN_AFTER_S seconds."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def find(self, key_name: str, key: str) -> Reply | None:
-        """What was answered under a key, unless that is too long ago."""
+        """The answer stored under a key, unless it is too old."""
         wanted = (
             (replies.c.key_name == key_name)
             & (replies.c.key == key)
@@ -62,33 +62,33 @@ class ReplyStore:
         )
 
     def claim(self, key_name: str, key: str) -> bool:
-        """Answer a key at this process alone, until unclaim; False when another one does already.
+        """Claim a key for this process, until unclaim; False when another process has it.
 
-        One process claims a key once at a time.
+        Within one process, the caller sees to it that a key is claimed once at a time.
         """
         return self._store.claim(_claimed(key_name, key))
 
     def unclaim(self, key_name: str, key: str) -> None:
-        """Let any process answer a key."""
+        """Give a key up: any process may answer it."""
         self._store.unclaim(_claimed(key_name, key))
 
-    def keep(self, reply: Reply) -> None:
-        """Keep an answer; on disk when this returns.
+    def store(self, reply: Reply) -> None:
+        """Store an answer; on disk when this returns.
 
         Raises:
-            StorageFullError: it was not kept.
+            StorageFullError: it was not stored.
         """
         with self._store.write() as connection:
-            keep_reply(connection, reply)
+            store_reply(connection, reply)
 
     def tidy(self) -> None:
-        """Forget what is too old."""
+        """Delete the answers that are too old."""
         with self._store.write() as connection:
             connection.execute(delete(replies).where(replies.c.created_at <= _expired()))
 
 
-def keep_reply(connection: Connection, reply: Reply) -> None:
-    """Keep an answer in a transaction that does more; one that is too old gives way."""
+def store_reply(connection: Connection, reply: Reply) -> None:
+    """Store an answer in a transaction that does more; it replaces one that is too old."""
     values = {
         "fingerprint": reply.fingerprint,
         "status": reply.status,
@@ -107,4 +107,4 @@ def _claimed(key_name: str, key: str) -> str:
 
 
 def _expired() -> int:
-    return time.time_ns() // 1000 - KEPT_S * 1_000_000
+    return time.time_ns() // 1000 - FORGOTTEN_AFTER_S * 1_000_000

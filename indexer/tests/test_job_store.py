@@ -213,8 +213,8 @@ def test_a_job_and_the_answer_about_it_are_kept_together_or_not_at_all(jobs, rep
 def test_an_answer_is_kept_for_a_day_for_each_key_name(replies, monkeypatch):
     mine = Reply("me", "k", "f", 201, {"location": "/x"}, b"\x00\xff")
     yours = Reply("you", "k", "g", 404, {}, b"")
-    replies.keep(mine)
-    replies.keep(yours)
+    replies.store(mine)
+    replies.store(yours)
     assert (replies.find("me", "k"), replies.find("you", "k")) == (mine, yours)
 
     at(monkeypatch, 24 * 3600 - 5)
@@ -223,7 +223,7 @@ def test_an_answer_is_kept_for_a_day_for_each_key_name(replies, monkeypatch):
     at(monkeypatch, 24 * 3600 + 5)
     assert replies.find("me", "k") is None
     newer = Reply("me", "k", "h", 200, {}, b"new")
-    replies.keep(newer)
+    replies.store(newer)
     replies.tidy()
     assert replies.find("me", "k") == newer
 

@@ -186,7 +186,7 @@ class Idempotency:
         before = await self._stored(keyed)
         if before is None:
             try:
-                await anyio.to_thread.run_sync(self._replies.keep, keyed.reply(response))
+                await anyio.to_thread.run_sync(self._replies.store, keyed.reply(response))
             except StorageFullError:
                 logger.warning("no space to store the answer to an Idempotency-Key")
         return before
