@@ -17,9 +17,9 @@
 Each takes --gallery DIR; without it, ./data is meant, where the service keeps its own, too. A
 gallery that the service has open is not free for these commands, unless it is kept in PostgreSQL:
 --database postgresql://user@host/name (the password comes from PGPASSWORD or ~/.pgpass).
-Exit codes: 0 all done; 1 done, but some files could not be added, or copied (they are listed;
-everything else is stored); 2 not done, and why on one line; 130 interrupted (what was added stays,
-and the same command goes on from there).
+Exit codes: 0 all done; 1 done, but some files or folders could not be read, added, or copied (they
+are listed; everything else is stored), or there was no picture to add; 2 not done, and why on one
+line; 130 interrupted (what was added stays, and the same command goes on from there).
 """
 
 import argparse
@@ -46,7 +46,8 @@ from indexer.index.engines import MilvusServer
 from indexer.ingest.bulk import SCENES_PER_SHARD, STALL_S
 from indexer.ingest.bulk import bulk as add_in_bulk
 from indexer.ingest.bulk_workers import Pool, Processes, RayActors, Work
-from indexer.ingest.ingest import find_images, ingest
+from indexer.ingest.folders import EXCLUDED, Found, find_images
+from indexer.ingest.ingest import ingest
 from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
 from indexer.rows.audit import acting_as
@@ -54,7 +55,7 @@ from indexer.times import time_of
 from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
-from models.image import read_image
+from models.image import ImageLimits, read_image
 from models.model_card import ModelCard, load_card
 
 TOLD_EVERY_S = 30.0
@@ -79,12 +80,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add(asked: argparse.Namespace) -> int:
     model = _model(asked)
     detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
-    total = len(find_images(asked.paths))
+    found = find_images(asked.paths, camera_id=asked.camera, exclude=_excluded(asked))
+    total = len(found.files)
     created = people = 0
     failed = []
     with _open(asked, model, detector.card) as gallery:
         outcomes = ingest(
-            asked.paths, detector, gallery, camera_id=asked.camera, tags=tuple(asked.tag)
+            asked.paths,
+            detector,
+            gallery,
+            limits=_limits(asked),
+            camera_id=asked.camera,
+            tags=tuple(asked.tag),
+            replace=asked.replace,
+            found=found,
         )
         # disable=None: no bar unless a person is watching
         for outcome in tqdm(outcomes, total=total, unit="file", disable=None):
@@ -97,7 +106,7 @@ def add(asked: argparse.Namespace) -> int:
     print(f"{created} added with {people} people, {skipped} already there, {len(failed)} failed")
     for outcome in failed:
         print(f"failed: {outcome.file.path}: {outcome.error}", file=sys.stderr)
-    return 1 if failed else 0
+    return _left_out(found, failed=bool(failed))
 
 
 def bulk(asked: argparse.Namespace) -> int:
@@ -129,6 +138,9 @@ def bulk(asked: argparse.Namespace) -> int:
             stall_s=asked.stall,
             camera_id=asked.camera,
             tags=tuple(asked.tag),
+            replace=asked.replace,
+            exclude=_excluded(asked),
+            limits=_limits(asked),
             on_progress=tell,
         )
     print(
@@ -137,7 +149,8 @@ def bulk(asked: argparse.Namespace) -> int:
     )
     for path, error in stored.failed:
         print(f"failed: {path}: {error}", file=sys.stderr)
-    return 1 if stored.failed else 0
+    found = find_images(asked.paths, camera_id=asked.camera, exclude=_excluded(asked))
+    return _left_out(found, failed=bool(stored.failed))
 
 
 def search(asked: argparse.Namespace) -> int:
@@ -340,10 +353,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--camera", metavar="ID", help="the camera that took them all")
     one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
 
+    _add_options(one)
+
     one = command("bulk", "add very many pictures by several processes or machines", model=True)
     one.add_argument("paths", type=Path, nargs="+", metavar="DIR|FILE")
     one.add_argument("--camera", metavar="ID", help="the camera that took them all")
     one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
+    _add_options(one)
     workers_help = "how many look at pictures; by default as many as the cores here allow"
     one.add_argument("--workers", type=_positive, metavar="N", help=workers_help)
     one.set_defaults(threads=1)
@@ -400,6 +416,55 @@ def _parser() -> argparse.ArgumentParser:
     one = command("import", "put what was exported, or a snapshot, where no gallery is yet")
     one.add_argument("source", type=Path, metavar="DIR|FILE.tar")
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """What add and bulk have in common, beside camera and tags."""
+    exclude_help = f"leave out what is called so, beside {' '.join(EXCLUDED)}; may be repeated"
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help=exclude_help
+    )
+    parser.add_argument(
+        "--no-default-excludes", action="store_true", help="leave out only what --exclude says"
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="of a file that was overwritten, remove the scene before; by default both stay",
+    )
+    limits = ImageLimits()
+    for flag, least, help in (
+        ("--max-bytes", limits.max_bytes, "largest file"),
+        ("--max-pixels", limits.max_pixels, "most pixels of a picture"),
+        ("--max-side", limits.max_side, "longest side of a picture"),
+        ("--min-side", limits.min_side, "shortest side of a picture"),
+    ):
+        parser.add_argument(
+            flag, type=_positive, default=least, metavar="N", help=f"{help} ({least})"
+        )
+
+
+def _excluded(asked: argparse.Namespace) -> tuple[str, ...]:
+    return (*(() if asked.no_default_excludes else EXCLUDED), *asked.exclude)
+
+
+def _limits(asked: argparse.Namespace) -> ImageLimits:
+    return ImageLimits(
+        max_bytes=asked.max_bytes,
+        max_pixels=asked.max_pixels,
+        max_side=asked.max_side,
+        min_side=asked.min_side,
+    )
+
+
+def _left_out(found: Found, *, failed: bool) -> int:
+    """Say what was left out of folders; returns the exit code."""
+    print(f"left out: {found.left_out}")
+    for path, why in found.unreadable:
+        print(f"failed: {path}: {why}", file=sys.stderr)
+    if not found.files:
+        print("failed: there is no picture in what was named", file=sys.stderr)
+    return 1 if failed or found.unreadable or not found.files else 0
 
 
 def _snapshots(asked: argparse.Namespace) -> Path:

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -37,6 +38,7 @@ LOOK_S = 0.1  # how often to look whether decoding takes too long
 STORED_DECODE_S = 60.0  # at least, for what was decoded before
 CLOCK_PER_CORE = 4  # a machine that has other work may take so much longer than its cores do
 EXIF_ORIENTATION = 0x0112
+HEAD_BYTES = 2**17
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 SAMPLE = 1000  # rows and columns, about, that levels are told from
 
@@ -142,8 +144,11 @@ def read_size(source: bytes | Path) -> tuple[int, int]:
     Raises:
         ImageError, OSError: as read_image does.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    kind = _kind_of(data)
+    if not isinstance(source, bytes):
+        with source.open("rb") as file, suppress(ImageError):
+            return read_size(file.read(HEAD_BYTES))  # mostly enough, and much less to read
+        source = source.read_bytes()
+    data, kind = source, _kind_of(source)
     try:
         with _opened(data, kind, ImageLimits()) as image:
             width, height = image.size

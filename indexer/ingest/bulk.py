@@ -34,12 +34,13 @@ from indexer.errors import ExternalIdConflictError, GalleryDamagedError, Gallery
 from indexer.files.originals import sync_directory
 from indexer.gallery.gallery import Gallery
 from indexer.ingest.bulk_workers import Pool, WorkerLostError
-from indexer.ingest.ingest import DEFAULT_LIMITS, find_images, find_people, read_file
+from indexer.ingest.folders import EXCLUDED, find_images, free_id, take_place
+from indexer.ingest.ingest import find_people, read_file
 from indexer.records import NewScene
 from models.detections import Detections
 from models.detector import Detector
 from models.errors import ImageError
-from models.image import read_image
+from models.image import ImageLimits, read_image
 
 SCENES_PER_SHARD = 100
 STALL_S = 600.0
@@ -110,6 +111,7 @@ class FindPeople:
 
     run: Run
     detector_of: Callable[[], Detector]
+    limits: ImageLimits
 
     def __call__(self) -> Callable[[Shard], None]:
         detector = self.detector_of()
@@ -117,7 +119,7 @@ class FindPeople:
 
         def work(shard: Shard) -> None:
             if not self.run.part(shard.number).exists():
-                _write(self.run.part(shard.number), _part_of(shard, detector, known))
+                _write(self.run.part(shard.number), _part_of(shard, detector, known, self.limits))
 
         return work
 
@@ -133,6 +135,9 @@ def bulk(
     stall_s: float = STALL_S,
     camera_id: str | None = None,
     tags: tuple[str, ...] = (),
+    replace: bool = False,
+    exclude: Sequence[str] = EXCLUDED,
+    limits: ImageLimits = ImageLimits(),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Stored:
     """Add files and folders, as ingest does, by many workers; goes on where it was.
@@ -142,6 +147,8 @@ def bulk(
         make_pool: makes the workers, from what each of them does; they are closed here.
         detector_of: of the gallery's model; called in each worker.
         stall_s: give up when no worker finishes anything for so long.
+        replace: as ingest takes it.
+        exclude: as find_images takes it.
         on_progress: told how many files of all are done.
 
     Raises:
@@ -153,6 +160,9 @@ def bulk(
         "paths": [str(path.absolute()) for path in paths],
         "camera_id": camera_id,
         "tags": list(tags),
+        "replace": replace,
+        "exclude": list(exclude),
+        "limits": asdict(limits),
         "model": gallery.model.fingerprint,
     }
     total = _plan(run, gallery, paths, command, scenes_per_shard)
@@ -170,13 +180,15 @@ def bulk(
     context = copy_context()  # with the audit trail's name, which a new thread lacks
 
     def load(shard: Shard) -> Stored:
-        return context.run(_load, run, shard, gallery, camera_id, tags)
+        return context.run(
+            _load, run, shard, gallery, camera_id, tags, limits=limits, replace=replace
+        )
 
     with ThreadPoolExecutor(1) as loader:  # storing waits for the disk, finding does not
         loading = deque(loader.submit(load, shard) for shard in found)
         try:
             if waiting:
-                pool = make_pool(FindPeople(run, detector_of))
+                pool = make_pool(FindPeople(run, detector_of, limits))
                 try:
                     for shard in _found(waiting, pool, stall_s):
                         loading.append(loader.submit(load, shard))
@@ -213,7 +225,7 @@ def _plan(
     if run.directory.exists():
         shutil.rmtree(run.directory)
     run.parts.mkdir(parents=True)
-    images = find_images(paths)
+    images = find_images(paths, camera_id=command["camera_id"], exclude=command["exclude"]).files
     _write(run.directory / "known.npy", _npy(_known(gallery)))
     lines = [
         json.dumps([[str(image.path.absolute()), image.external_id] for image in some])
@@ -286,7 +298,9 @@ def _found(waiting: deque[Shard], pool: Pool, stall_s: float) -> Iterator[Shard]
                 doing[pool.submit(worker, following)] = worker, following
 
 
-def _part_of(shard: Shard, detector: Detector, known: NDArray[np.bytes_]) -> bytes:
+def _part_of(
+    shard: Shard, detector: Detector, known: NDArray[np.bytes_], limits: ImageLimits
+) -> bytes:
     """The part of a shard: what is found in its files; a file that cannot be used fails alone."""
     said: list[dict[str, object]] = []
     people: list[Detections] = []
@@ -294,12 +308,12 @@ def _part_of(shard: Shard, detector: Detector, known: NDArray[np.bytes_]) -> byt
         found = Detections.empty(detector.card.embedding_dim)
         about: dict[str, object] = {"path": path, "external_id": external_id}
         try:
-            content = read_file(Path(path), DEFAULT_LIMITS)
+            content = read_file(Path(path), limits)
             about["sha256"] = hashlib.sha256(content).hexdigest()
             if _is_in(known, hashlib.sha256(content).digest()):
                 about["known"] = True
             else:
-                image = read_image(content, DEFAULT_LIMITS)
+                image = read_image(content, limits)
                 for name in ("width", "height", "format", "orientation"):
                     about[name] = getattr(image, name)
                 found = find_people(image.pixels, detector)
@@ -320,7 +334,14 @@ def _part_of(shard: Shard, detector: Detector, known: NDArray[np.bytes_]) -> byt
 
 
 def _load(
-    run: Run, shard: Shard, gallery: Gallery, camera_id: str | None, tags: tuple[str, ...]
+    run: Run,
+    shard: Shard,
+    gallery: Gallery,
+    camera_id: str | None,
+    tags: tuple[str, ...],
+    *,
+    limits: ImageLimits,
+    replace: bool,
 ) -> Stored:
     """Store what was found in a shard, tick it off, and delete its part."""
     stored = Stored()
@@ -333,9 +354,10 @@ def _load(
             stored += Stored(skipped=1)
             continue
         try:
-            content = read_file(Path(path), DEFAULT_LIMITS)
+            content = read_file(Path(path), limits)
             if hashlib.sha256(content).hexdigest() != about["sha256"]:
                 raise OSError("the file was changed while it was indexed")
+            external_id = free_id(gallery, about["external_id"], about["sha256"])
             scene = NewScene(
                 content,
                 about["sha256"],
@@ -343,11 +365,14 @@ def _load(
                 about["height"],
                 about["format"],
                 about["orientation"],
-                about["external_id"],
+                external_id,
                 camera_id,
                 tags=tags,
             )
             result = gallery.add(scene, people)
+            overwritten = result.scene.external_id == external_id != about["external_id"]
+            if replace and overwritten:
+                take_place(gallery, result.scene.id, about["external_id"])
         except (ImageError, ExternalIdConflictError, OSError) as error:
             stored += Stored(failed=((path, str(error)),))
         else:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import ExternalIdConflictError, GenerationSwappedError
 from indexer.gallery.gallery import Gallery
+from indexer.ingest.folders import Found, ImageFile, find_images, free_id, take_place
 from indexer.records import AddResult, GalleryModel, NewScene, SceneFilter, StoredScene
 from indexer.rows.replies import Reply
 from models.detections import Detections
@@ -24,7 +24,6 @@ from models.image import ImageLimits, read_image
 _log = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 100  # stored per scene, the best by score
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif"})
 DEFAULT_LIMITS = ImageLimits()
 DetectorOf = Callable[[GalleryModel], Detector]
 NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
@@ -106,46 +105,12 @@ def find_people(pixels: NDArray[np.uint8], detector: Detector) -> Detections:
 
 
 @dataclass(frozen=True)
-class ImageFile:
-    """A file to add, and its external id: its path below the folder that was named."""
-
-    path: Path
-    external_id: str
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What became of a file: a result, or the error that prevented one."""
 
     file: ImageFile
     result: AddResult | None
     error: ImageError | ExternalIdConflictError | OSError | None
-
-
-def find_images(paths: Iterable[Path]) -> list[ImageFile]:
-    """The files named, and the pictures in the folders named, in the order of their paths.
-
-    In folders, only files with a suffix of SUFFIXES are taken, no hidden ones, and links to folders
-    are not followed. A file that is named is taken as it is, also when it is not there.
-    """
-    found = []
-    for path in paths:
-        if not path.is_dir():
-            found.append(ImageFile(path, _printable(path.name)))
-            continue
-        inside = []
-        for folder, folders, names in os.walk(path):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            inside += [
-                Path(folder, name)
-                for name in names
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-            ]
-        found += [
-            ImageFile(file, _printable(file.relative_to(path).as_posix()))
-            for file in sorted(inside)
-        ]
-    return found
 
 
 def ingest(
@@ -156,25 +121,36 @@ def ingest(
     limits: ImageLimits = DEFAULT_LIMITS,
     camera_id: str | None = None,
     tags: tuple[str, ...] = (),
+    replace: bool = False,
+    found: Found | None = None,
 ) -> Iterator[Outcome]:
     """Add files and folders, yielding what became of each file once it is stored or given up.
 
-    A picture that cannot be read, or whose external id is taken, fails alone.
+    A picture that cannot be read fails alone. A file that was overwritten is a new scene.
+
+    Args:
+        replace: the scene of what an overwritten file was before is removed; else it stays, and
+            the new one is called like the file with the beginning of its SHA-256.
+        found: what find_images finds in the paths, where that is known.
 
     Raises:
         GalleryError: the gallery cannot go on, for want of space say; what was yielded is stored.
     """
-    for file in find_images(paths):
+    for file in (found or find_images(paths, camera_id=camera_id)).files:
         try:
+            content = read_file(file.path, limits)
+            external_id = free_id(gallery, file.external_id, hashlib.sha256(content).hexdigest())
             result = index_scene(
-                read_file(file.path, limits),
+                content,
                 detector,
                 gallery,
                 limits=limits,
-                external_id=file.external_id,
+                external_id=external_id,
                 camera_id=camera_id,
                 tags=tags,
             )
+            if replace and result.scene.external_id == external_id != file.external_id:
+                take_place(gallery, result.scene.id, file.external_id)
         except (ImageError, ExternalIdConflictError, OSError) as error:
             yield Outcome(file, None, error)
         else:
@@ -203,8 +179,3 @@ def _detector(detector: Detector, detector_of: DetectorOf | None, model: Gallery
     if detector_of is None or detector.card.fingerprint == model.fingerprint:
         return detector
     return detector_of(model)  # the model was changed meanwhile
-
-
-def _printable(name: str) -> str:
-    """A file name as text that can be stored, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -42,9 +42,15 @@ def run(monkeypatch, capsys, tmp_path):
 def test_add_stores_a_folder_and_says_how_many(run, photos, tmp_path):
     code, out, _ = run("add", photos, "--camera", "cam", "--tag", "a", "--tag", "b")
 
-    assert (code, out) == (0, "3 added with 6 people, 0 already there, 0 failed\n")
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            "3 added with 6 people, 0 already there, 0 failed",
+            "left out: 0 not pictures, 0 excluded, 0 links to folders",
+        ],
+    )
     with Gallery.reopen(tmp_path / "gallery") as gallery:
-        (scene,) = gallery.scenes.page(SceneFilter(external_id="1.png")).scenes
+        (scene,) = gallery.scenes.page(SceneFilter(external_id="cam/1.png")).scenes
         assert (scene.camera_id, scene.tags) == ("cam", ("a", "b"))
 
 
@@ -52,7 +58,8 @@ def test_add_again_skips_what_is_there(run, photos):
     run("add", photos)
     (photos / "3.png").write_bytes(picture(3))
 
-    assert run("add", photos)[:2] == (0, "1 added with 2 people, 3 already there, 0 failed\n")
+    code, out, _ = run("add", photos)
+    assert (code, out.splitlines()[0]) == (0, "1 added with 2 people, 3 already there, 0 failed")
 
 
 def test_without_a_directory_the_gallery_is_the_services_own(run, photos, monkeypatch, tmp_path):
@@ -69,7 +76,7 @@ def test_add_lists_what_failed_at_the_end_and_exits_with_1(run, photos, tmp_path
 
     code, out, err = run("add", photos, tmp_path / "nowhere.png")
 
-    assert (code, out) == (1, "2 added with 4 people, 0 already there, 2 failed\n")
+    assert (code, out.splitlines()[0]) == (1, "2 added with 4 people, 0 already there, 2 failed")
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
     assert str(photos / "0.png") in failed[0]
     assert str(tmp_path / "nowhere.png") in failed[1]

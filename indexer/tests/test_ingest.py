@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from indexer.errors import ExternalIdConflictError, StorageFullError
-from indexer.ingest.ingest import MAX_DETECTIONS, find_images, index_scene, ingest
+from indexer.ingest.folders import find_images
+from indexer.ingest.ingest import MAX_DETECTIONS, index_scene, ingest
+from indexer.records import SceneFilter
 from indexer.tests.scenery import DIM, StubDetector, open_gallery, people, picture
 from models.errors import ImageError, ImageTooLargeError, ImageTooSmallError
 from models.image import ImageLimits
@@ -95,15 +97,49 @@ def test_a_picture_out_of_bounds_is_refused_and_nothing_is_stored(gallery, detec
     assert gallery.scenes.count() == detector.asked == 0
 
 
-def test_folders_are_walked_in_order_and_only_pictures_are_taken(photos):
+def test_folders_are_walked_in_order_and_files_are_known_by_their_content(photos):
+    (photos / "20261120081500").write_bytes(picture(7))
+    (photos / "renamed.txt").write_bytes(picture(8))
+    (photos / "day 1" / "readings.csv").write_bytes(b"not one")
+
     found = find_images([photos, photos / "notes.txt"])
 
-    assert [file.external_id for file in found] == [
+    assert [file.external_id for file in found.files] == [
+        "20261120081500",
         "a.PNG",
         "b.png",
         "day 1/c.png",
+        "renamed.txt",
         "notes.txt",
     ]
+    assert found.not_pictures >= 2
+
+
+def test_what_was_thrown_away_or_made_by_others_is_left_out_and_counted(photos):
+    for folder in ("#recycle", "@eaDir/a.PNG", "lost+found", ".Trash-1000/files", ".cache"):
+        (photos / folder).mkdir(parents=True)
+        (photos / folder / "x.png").write_bytes(picture(20))
+    (photos / "elsewhere").symlink_to(photos / "day 1", target_is_directory=True)
+    names = {file.external_id for file in find_images([photos]).files}
+
+    assert names == {"a.PNG", "b.png", "day 1/c.png"}
+    assert find_images([photos]).excluded >= 5
+    assert find_images([photos]).links == 1
+    more = find_images([photos], exclude=["day*"])
+    assert "day 1/c.png" not in {file.external_id for file in more.files}
+    assert len(more.files) == 2 + 5
+
+
+def test_files_of_several_cameras_and_folders_are_told_apart(photos, tmp_path):
+    other = tmp_path / "b" / photos.name
+    other.mkdir(parents=True)
+    (other / "a.PNG").write_bytes(picture(30))
+
+    of_camera = find_images([photos], camera_id="gate").files
+    of_both = find_images([photos, other]).files
+
+    assert of_camera[0].external_id == "gate/a.PNG"
+    assert len({file.external_id for file in of_both}) == 4
 
 
 def test_a_folder_is_stored_under_the_paths_in_it_and_a_second_run_does_nothing(
@@ -116,7 +152,7 @@ def test_a_folder_is_stored_under_the_paths_in_it_and_a_second_run_does_nothing(
     assert [outcome.result.created for outcome in second] == [False] * 3
     assert detector.asked == 3
     stored = gallery.scenes.page().scenes
-    assert [scene.external_id for scene in stored] == ["a.PNG", "b.png", "day 1/c.png"]
+    assert [scene.external_id for scene in stored] == ["cam/a.PNG", "cam/b.png", "cam/day 1/c.png"]
     assert {(scene.camera_id, scene.tags) for scene in stored} == {("cam", ("t",))}
 
 
@@ -145,14 +181,32 @@ def test_what_cannot_be_read_fails_alone(gallery, detector, photos, tmp_path):
         assert (outcome.result is None) != (outcome.error is None)
 
 
-def test_another_picture_under_a_taken_path_fails_alone(gallery, detector, photos):
+def test_an_overwritten_file_is_a_new_scene_and_the_old_one_stays(gallery, detector, photos):
     list(ingest([photos], detector, gallery))
     (photos / "a.PNG").write_bytes(picture(50))
 
-    outcomes = list(ingest([photos], detector, gallery))
+    for _ in range(2):
+        outcomes = list(ingest([photos], detector, gallery))
+        assert [outcome.error for outcome in outcomes] == [None, None, None]
 
-    assert isinstance(outcomes[0].error, ExternalIdConflictError)
-    assert [outcome.error for outcome in outcomes[1:]] == [None, None]
+    names = sorted(scene.external_id for scene in gallery.scenes.page().scenes)
+    assert len(names) == 4
+    assert names[0] == "a.PNG"
+    assert names[1].startswith("a.PNG@")
+
+
+def test_an_overwritten_file_takes_the_place_of_what_it_was_where_that_is_asked(
+    gallery, detector, photos
+):
+    list(ingest([photos], detector, gallery))
+    (before,) = gallery.scenes.page(SceneFilter(external_id="a.PNG")).scenes
+    (photos / "a.PNG").write_bytes(picture(50))
+
+    for _ in range(2):
+        list(ingest([photos], detector, gallery, replace=True))
+        (after,) = gallery.scenes.page(SceneFilter(external_id="a.PNG")).scenes
+        assert after.sha256 != before.sha256
+        assert gallery.scenes.count() == 3
 
 
 def test_a_file_with_too_many_bytes_is_not_read(gallery, detector, photos):

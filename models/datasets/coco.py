@@ -24,13 +24,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.json_records import corners, file_in_images, read_json, read_records
+from models.datasets.json_records import (
+    check_boxes,
+    corners,
+    file_in_images,
+    flag,
+    read_json,
+    read_records,
+    real,
+    whole,
+)
 from models.datasets.scene import (
     UNLABELED,
     Query,
     Scene,
     SceneDataset,
-    picture_size,
+    check_size,
     require_pictures,
 )
 from models.errors import DatasetError
@@ -76,7 +85,8 @@ def read_coco(path: Path) -> SceneDataset:
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected an object, got {type(content).__name__}")
     images = read_records(path, content, "images", _image)
-    boxes = _only_people(path, content, read_records(path, content, "annotations", _box))
+    annotations = read_records(path, content, "annotations", _box)
+    boxes = _only_people(path, content, annotations)
     number = _numbered(path, "images", [image.id for image in images])
     own: list[list[_Box]] = [[] for _ in images]
     place_of = {}
@@ -93,6 +103,17 @@ def read_coco(path: Path) -> SceneDataset:
     scenes = tuple(
         _scene(pictures, image, in_image, person_of)
         for image, in_image in zip(images, own, strict=True)
+    )
+    sizes = {
+        image.id: (scene.width, scene.height) for image, scene in zip(images, scenes, strict=True)
+    }
+    kept = {id(box) for box in boxes}
+    check_boxes(
+        path,
+        "annotations",
+        [box.corners for box in boxes],
+        [sizes[box.image] for box in boxes],
+        [place for place, box in enumerate(annotations) if id(box) in kept],
     )
     if "queries" in content:
         _numbered(path, "annotations", [box.id for box in boxes])
@@ -138,7 +159,7 @@ def _scene(
     pictures: Path, image: _Image, boxes: Sequence[_Box], person_of: dict[int, int]
 ) -> Scene:
     path = pictures / image.file
-    width, height = image.size or picture_size(path)
+    width, height = check_size(path, image.size)
     return Scene(
         name=image.file,
         path=path,
@@ -236,43 +257,43 @@ def _image(record: Any) -> _Image:
     file = file_in_images(record["file_name"])
     size = None
     if "width" in record or "height" in record:
-        size = int(record["width"]), int(record["height"])
+        size = whole(record["width"]), whole(record["height"])
     return _Image(
-        id=int(record["id"]),
+        id=whole(record["id"]),
         file=file,
         size=size,
         camera=str(record.get("camera", "unknown")),
-        exhaustive=bool(record.get("exhaustive", True)),
+        exhaustive=flag(record.get("exhaustive", True)),
     )
 
 
 def _box(record: Any) -> _Box:
-    x, y, width, height = (float(value) for value in record["bbox"])
+    x, y, width, height = (real(value) for value in record["bbox"])
     box = corners(x, y, width, height)
     person = record.get("person_id")
-    person = UNLABELED if person is None else person
-    if not isinstance(person, int) or isinstance(person, bool) or person < UNLABELED:
-        raise ValueError(f"expected a whole person_id of {UNLABELED} or more, got {person!r}")
+    person = UNLABELED if person is None else whole(person)
+    if person < UNLABELED:
+        raise ValueError(f"expected a whole person_id of {UNLABELED} or more, got {person}")
     return _Box(
-        id=None if record.get("id") is None else int(record["id"]),
-        image=int(record["image_id"]),
-        category=None if record.get("category_id") is None else int(record["category_id"]),
+        id=None if record.get("id") is None else whole(record["id"]),
+        image=whole(record["image_id"]),
+        category=None if record.get("category_id") is None else whole(record["category_id"]),
         corners=box,
         person=person,
-        ignore=bool(record.get("iscrowd", False)),
+        ignore=flag(record.get("iscrowd", False)),
     )
 
 
 def _category(record: Any) -> tuple[int, str]:
-    return int(record["id"]), str(record["name"])
+    return whole(record["id"]), str(record["name"])
 
 
 def _asked(record: Any) -> _Asked:
     return _Asked(
-        image=int(record["image"]),
-        box=int(record["box"]),
-        person=int(record["person_id"]),
-        exclude=tuple(int(image) for image in record["exclude"]),
+        image=whole(record["image"]),
+        box=whole(record["box"]),
+        person=whole(record["person_id"]),
+        exclude=tuple(whole(image) for image in record["exclude"]),
     )
 
 

@@ -231,6 +231,21 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise DatasetError(f"{path}: not readable as a picture: {error}") from error
 
 
+def check_size(path: Path, said: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height of the upright picture, which are as its annotations say, where they do.
+
+    Raises:
+        DatasetError: They are others, or the file is not a picture of a format that is read.
+    """
+    width, height = picture_size(path)
+    if said is not None and said != (width, height):
+        raise DatasetError(
+            f"{path}: the annotations say {said[0]} × {said[1]} pixels, "
+            f"the picture has {width} × {height}"
+        )
+    return width, height
+
+
 def _has_area(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of boxes [N, 4] are finite and have an area."""
     sides = boxes[:, 2:] > boxes[:, :2]

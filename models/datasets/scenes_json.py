@@ -16,8 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from models.datasets.json_records import corners, file_in_images, read_json, read_records
-from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset, require_pictures
+from models.datasets.json_records import (
+    check_boxes,
+    corners,
+    file_in_images,
+    flag,
+    read_json,
+    read_records,
+    real,
+    whole,
+)
+from models.datasets.scene import (
+    UNLABELED,
+    Query,
+    Scene,
+    SceneDataset,
+    check_size,
+    require_pictures,
+)
 from models.errors import DatasetError
 
 FORMAT = "ps-real-eval/1"
@@ -61,6 +77,15 @@ def read_scenes_json(directory: Path) -> SceneDataset:
         for image, own in zip(images, in_image, strict=True)
     )
     require_pictures(path, [scene.path for scene in scenes])
+    for scene in scenes:
+        check_size(scene.path, (scene.width, scene.height))
+    check_boxes(
+        path,
+        "boxes",
+        [box["corners"] for box in boxes],
+        [(images[box["image"]]["width"], images[box["image"]]["height"]) for box in boxes],
+        range(len(boxes)),
+    )
     return SceneDataset(
         name=str(content.get("name", directory.resolve().name)),
         scenes=scenes,
@@ -99,31 +124,31 @@ def image_record(file: str, size: tuple[int, int], *, camera: str, sequence: str
 def _image(record: Any) -> dict[str, Any]:
     return {
         "file": file_in_images(record["file"]),
-        "width": int(record["width"]),
-        "height": int(record["height"]),
+        "width": whole(record["width"]),
+        "height": whole(record["height"]),
         "camera": str(record["camera"]),
-        "exhaustive": bool(record["exhaustive"]),
+        "exhaustive": flag(record["exhaustive"]),
     }
 
 
 def _box(record: Any) -> dict[str, Any]:
-    box = corners(*(float(record[key]) for key in ("x", "y", "w", "h")))
-    if int(record["person_id"]) < UNLABELED:
+    box = corners(*(real(record[key]) for key in ("x", "y", "w", "h")))
+    if whole(record["person_id"]) < UNLABELED:
         raise ValueError(f"expected a person_id of {UNLABELED} or more, got {record['person_id']}")
     return {
-        "image": int(record["image"]),
+        "image": whole(record["image"]),
         "corners": box,
-        "person_id": int(record["person_id"]),
-        "ignore": bool(record.get("ignore", False)),
+        "person_id": whole(record["person_id"]),
+        "ignore": flag(record.get("ignore", False)),
     }
 
 
 def _query(record: Any) -> dict[str, Any]:
     return {
-        "image": int(record["image"]),
-        "box": int(record["box"]),
-        "person_id": int(record["person_id"]),
-        "exclude": np.array(record["exclude"], dtype=np.int64),
+        "image": whole(record["image"]),
+        "box": whole(record["box"]),
+        "person_id": whole(record["person_id"]),
+        "exclude": np.array([whole(image) for image in record["exclude"]], dtype=np.int64),
     }
 
 

@@ -113,7 +113,7 @@ def test_text_that_is_not_json_is_refused(tmp_path):
     [
         ("boxes", 1, {"w": 0}, r"boxes\[1\]: expected finite"),
         ("boxes", 1, {"h": float("nan")}, r"boxes\[1\]: expected finite"),
-        ("boxes", 1, {"x": "left"}, r"boxes\[1\]: could not convert"),
+        ("boxes", 1, {"x": "left"}, r"boxes\[1\]: expected a number"),
         ("boxes", 1, {"person_id": -2}, r"boxes\[1\]: expected a person_id"),
         ("boxes", 1, {"image": 3}, r"boxes\[1\] names image 3, out of range"),
         ("images", 2, {"width": 0}, r"c\.png: expected a width and height"),

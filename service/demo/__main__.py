@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from indexer.ingest.ingest import find_images
+from indexer.ingest.folders import find_images
 from models.boxes import box_iou
 from models.errors import DatasetError, PersonSearchError
 from models.image import DecodedImage, encode_jpeg, read_image
@@ -89,7 +89,7 @@ def read_scenes(folder: Path) -> tuple[list[Path], Labels | None]:
     """
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
-    paths = [found.path for found in find_images([folder])]
+    paths = [found.path for found in find_images([folder]).files]
     if len(paths) < 2:
         raise DatasetError(
             f"{folder} holds {len(paths)} pictures (.jpg, .png, .webp, .avif); the demo needs two: "

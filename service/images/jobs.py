@@ -1,5 +1,6 @@
 """The two kinds of job that add images: uploads that are not waited for, and imports."""
 
+import codecs
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
 
 def manifest_lines(manifest: bytes) -> Iterator[tuple[int, bytes]]:
     """The lines that are not empty, with their numbers from 1."""
-    for number, line in enumerate(io.BytesIO(manifest), 1):
+    for number, line in enumerate(io.BytesIO(manifest.removeprefix(codecs.BOM_UTF8)), 1):
         if line.strip():
             yield number, line.strip()
 
