@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCENES ?=
 ARGS ?=
+WORKERS ?= 2
 
 .PHONY: help demo test soak check serve lock image bench clean
 help:
 	@echo "make demo [SCENES=DIR]  index scenes, search for a person, draw the answer"
 	@echo "make serve              the HTTP service on http://127.0.0.1:8000"
-	@echo "make test [ARGS=...]    all tests"
+	@echo "make test [ARGS=...]    all tests, in WORKERS processes (2)"
 	@echo "make soak               the same proofs at larger figures; hours"
 	@echo "make check              format, lint, types, layers"
 	@echo "make lock               the lock files of the container images, anew"
@@ -34,10 +35,17 @@ serve: .venv/serve
 	$(BIN)/python -m service $(ARGS)
 
 test: .venv/develop
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+# The proofs at larger figures, then the whole interface with PostgreSQL and with Milvus.
+ALONE = load any_request replicas killed
 soak: .venv/develop
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
+	PERSON_SEARCH_TESTS_DATABASE=postgresql $(BIN)/python -m pytest -m 'not sqlite' api_tests \
+		--ignore-glob='*/test_page_*' $(addprefix --ignore=api_tests/test_,$(ALONE:=.py))
+	PERSON_SEARCH_TESTS_DATABASE=postgresql PERSON_SEARCH_TESTS_ENGINE=milvus-flat \
+		$(BIN)/python -m pytest -m 'not sqlite' -k 'not refused' \
+		$(addprefix api_tests/test_,search.py scenes.py models.py labels.py)
 
 check: .venv/develop
 	$(BIN)/ruff format --check .

@@ -14,9 +14,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def seed() -> int:
-    """For random tests; printed, so that a failure shows it. PROOF_SEED repeats one."""
-    chosen = int(os.environ.get("PROOF_SEED", random.randrange(2**32)))
+def seed(request) -> int:
+    """For random tests: always the same, and another each time where they are marked soak.
+
+    Printed, so that a failure shows it; PROOF_SEED repeats one.
+    """
+    usual = random.randrange(2**32) if request.node.get_closest_marker("soak") else 20
+    chosen = int(os.environ.get("PROOF_SEED", usual))
     print(f"PROOF_SEED={chosen}")  # noqa: T201
     return chosen
 

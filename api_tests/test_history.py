@@ -122,7 +122,7 @@ def test_the_check_of_histories_finds_what_cannot_have_been():
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("requests", [1600, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("requests", [640, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_what_32_clients_saw_can_have_happened_one_by_one(tmp_path, requests, seed):
     log, wrong = Log(), []
     ids = {number: [] for number in range(PICTURES)}
