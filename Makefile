@@ -16,9 +16,16 @@ help:
 	@echo "make image              the serving image, built without a container engine and tried; as root"
 	@echo "make bench              speed of the model, the gallery and the service"
 
-# What serving needs; a minute on a usual connection.
+# What serving needs; a minute on a usual connection. An environment that was left half made, or whose
+# Python is gone or too old, is made anew.
+NEW = import sys; sys.version_info < (3, 11) and sys.exit("error: Python 3.11 or newer is needed, \
+	$(PYTHON) is %d.%d; name another one with PYTHON=python3.12" % sys.version_info[:2])
+FITS = $(BIN)/python -c 'import pip; $(NEW)' 2>/dev/null
+ifneq ($(shell $(FITS) && echo fits),fits)
+.PHONY: .venv/serve
+endif
 .venv/serve: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(FITS) || { $(PYTHON) -c '$(NEW)' && rm -rf .venv && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,heif]'
 	@touch $@

@@ -22,13 +22,18 @@ are listed; everything else is stored), or there was no picture to add; 2 not do
 line; 130 interrupted (what was added stays, and the same command goes on from there).
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("indexer.__main__")
+
 import argparse
 import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +57,7 @@ from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
 from indexer.rows.audit import acting_as
 from indexer.times import time_of
+from models.command import command, goes_on
 from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
 from models.errors import PersonSearchError
@@ -62,19 +68,19 @@ TOLD_EVERY_S = 30.0
 METER = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    asked = _parser().parse_args(arguments)
-    try:
-        with acting_as("(command line)"):
-            code: int = COMMANDS[asked.command](asked)
-    except (PersonSearchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return code
+@command
+def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Args:
+        prog: how the command is typed, where not as `python -m indexer COMMAND`.
+    """
+    asked = _parser(prog).parse_args(arguments)
+    with (
+        goes_on() if asked.command in GO_ON else nullcontext(),
+        acting_as("(command line)"),
+    ):
+        return COMMANDS[asked.command](asked)
 
 
 def add(asked: argparse.Namespace) -> int:
@@ -321,14 +327,15 @@ COMMANDS = {
     "export": export,
     "import": import_,
 }
+GO_ON = ("add", "bulk", "reindex")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m indexer", description="Galleries of scenes.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, help: str, *, model: bool = False) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help)
+        added = commands.add_parser(name, prog=prog, help=help, description=help)
         default = Path("data")
         gallery_help = f"the gallery's directory (./{default})"
         added.add_argument(
@@ -596,7 +603,3 @@ def _as_json(rank: int, hit: GalleryHit) -> dict[str, object]:
         "camera_id": hit.scene.camera_id,
         "captured_at": None if taken is None else taken.isoformat().replace("+00:00", "Z"),
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

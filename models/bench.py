@@ -1,8 +1,12 @@
 """`python -m models.bench`: how fast a model file is, stage by stage, on this machine."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.bench")
+
 import argparse
 import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from models.command import command
 from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector
 from models.errors import PersonSearchError
@@ -101,6 +106,7 @@ def sample_pictures(count: int, *, width: int, height: int) -> list[bytes]:
     return pictures
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m models.bench", description=__doc__)
@@ -112,20 +118,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="0: one per core")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args(arguments)
-    try:
-        detector = OnnxDetector(options.model, threads=options.threads, device=options.device)
-        if options.images:
-            pictures = folder_pictures(options.images, options.limit)
-        else:
-            width, height = options.size
-            pictures = sample_pictures(options.limit, width=width, height=height)
-        if not pictures:
-            raise PersonSearchError(f"expected a --limit of 1 or more, got {options.limit}")
-        measure(detector, pictures[:1], rounds=1)
-        seconds = measure(detector, pictures, rounds=options.rounds)
-    except PersonSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    detector = OnnxDetector(options.model, threads=options.threads, device=options.device)
+    if options.images:
+        pictures = folder_pictures(options.images, options.limit)
+    else:
+        width, height = options.size
+        pictures = sample_pictures(options.limit, width=width, height=height)
+    if not pictures:
+        raise PersonSearchError(f"expected a --limit of 1 or more, got {options.limit}")
+    measure(detector, pictures[:1], rounds=1)
+    seconds = measure(detector, pictures, rounds=options.rounds)
     print(f"{detector.card.name}, {options.device}, {len(pictures)} pictures × {options.rounds}")
     print(f"{'stage':<14}{'median ms':>10}{'p95 ms':>10}")
     stages = summary(seconds)
@@ -142,7 +144,3 @@ def main(arguments: list[str] | None = None) -> int:
     }
     print(json.dumps(result))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,9 +13,12 @@ as well. Its `main` is decorated with `command`.
 
 import functools
 import importlib
+import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, ParamSpec
 
 from models.errors import PersonSearchError
@@ -60,6 +63,33 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
     return ended
 
 
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Let Ctrl-C, within, say that the same command goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from here") from None
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Let processes that are started within never see Ctrl-C: this one ends them.
+
+    For that moment this one does not see it either. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What is ignored stays ignored in what is started, and in what that starts; a blocked signal
+    # would not stay blocked, for multiprocessing unblocks it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _in_words(error: PersonSearchError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
@@ -70,6 +100,8 @@ def run(module: str) -> NoReturn:
     """Import the module of a command, run its `main` and exit with the code that it returns."""
     code = command(lambda: importlib.import_module(module).main())()
     if code == INTERRUPTED:
-        # Threads may have something to end: who presses Ctrl-C again does not wait for them.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        # At once: Python would wait for threads that have not heard of it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -1,5 +1,10 @@
 """python -m models.evaluate: how well a model finds people, and finds them again, in a dataset."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.evaluate")
+
 import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.boxes import clip_boxes
+from models.command import command
 from models.datasets.read import read_dataset
 from models.datasets.scene import Query, Scene, SceneDataset
 from models.detections import Detections
 from models.detector import DEFAULT_MODEL, PROVIDERS, OnnxDetector
-from models.errors import PersonSearchError
 from models.evaluation.cbgm import Context
 from models.evaluation.detection import evaluate_detection
 from models.evaluation.found import Found as Found  # what find and score exchange
@@ -190,28 +195,26 @@ def _inside(scene: Scene, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return clip_boxes(boxes, height=scene.height, width=scene.width)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    try:
-        datasets = _read(options)
-        found = Found.load(options.found) if options.found else _find(options, datasets)
-        if options.save_found:
-            found.save(options.save_found)
-        scored = [
-            score(
-                found,
-                dataset,
-                class_weighted=not options.no_cws,
-                iou_rule=options.iou_rule,
-                protocol=options.protocol,
-                cbgm=options.cbgm,
-                labeled_only=options.labeled_only,
-                per_query=options.json is not None,
-            )
-            for dataset in datasets
-        ]
-    except PersonSearchError as error:
-        raise SystemExit(f"error: {error}") from error
+    datasets = _read(options)
+    found = Found.load(options.found) if options.found else _find(options, datasets)
+    if options.save_found:
+        found.save(options.save_found)
+    scored = [
+        score(
+            found,
+            dataset,
+            class_weighted=not options.no_cws,
+            iou_rule=options.iou_rule,
+            protocol=options.protocol,
+            cbgm=options.cbgm,
+            labeled_only=options.labeled_only,
+            per_query=options.json is not None,
+        )
+        for dataset in datasets
+    ]
     results = scored[0] | found.models
     results["data"]["cross_camera"] = options.cross_camera
     if options.gallery_size:
@@ -368,7 +371,3 @@ def _percent(values: dict[str, Any] | None, names: Sequence[str]) -> str:
     if values is None:
         return "–"
     return "   ".join(f"{name} {100 * values[name]:5.1f}" for name in names)
-
-
-if __name__ == "__main__":
-    main()

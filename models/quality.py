@@ -1,5 +1,10 @@
 """python -m models.quality: how good a model is, where it is not, what its answers look like."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.quality")
+
 import argparse
 import json
 import re
@@ -12,9 +17,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from models.command import command
 from models.datasets.scene import Scene, SceneDataset
 from models.detector import PROVIDERS, OnnxDetector
-from models.errors import DatasetError, ImageError, PersonSearchError
+from models.errors import DatasetError, ImageError
 from models.evaluate import find
 from models.evaluation.breakdown import break_down, measure_light
 from models.evaluation.found import Found
@@ -25,40 +31,35 @@ from models.reporting.measure import Progress, describe
 from models.reporting.quality_page import Measured, page
 from models.reporting.quality_pictures import draw_all
 from models.reporting.subjects import Subject, read_subjects
-from models.reporting.words import GROUND_TRUTH, command
+from models.reporting.words import GROUND_TRUTH, command_line
 
 PAGE, FIGURES = "quality.md", "quality.json"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    try:
-        subjects = read_subjects(options.data, options.limit)
-        for subject in subjects:
-            answers(subject.dataset)  # one that cannot be answered is told before hours of work
-        photos = photographs(options.photos, options.limit) if options.photos else None
-        detector = OnnxDetector(options.model, device=options.device)
-        options.out.mkdir(parents=True, exist_ok=True)
-        titles = [*(subject.title for subject in subjects), *(["photos"] if photos else [])]
-        folders = _folders(titles)
-        measured = [
-            _of_scenes(detector, subject, options.out, folder)
-            for subject, folder in zip(subjects, folders, strict=False)
-        ]
-        if photos:
-            measured.append(_of_photographs(detector, *photos, options.out, folders[-1]))
-        made_by = _made_by(options)
-        text = page(detector.card, options.model, measured, made_by)
-        (options.out / PAGE).write_text(text, encoding="utf-8")
-        content = _for_json(detector, options.model, measured, made_by)
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (options.out / FIGURES).write_text(text + "\n", encoding="utf-8")
-    except PersonSearchError as error:
-        raise SystemExit(f"error: {error}") from error
-    except OSError as error:
-        what = error.filename or options.out
-        raise SystemExit(f"error: cannot write {what}: {error.strerror}") from error
+    subjects = read_subjects(options.data, options.limit)
+    for subject in subjects:
+        answers(subject.dataset)  # one that cannot be answered is told before hours of work
+    photos = photographs(options.photos, options.limit) if options.photos else None
+    detector = OnnxDetector(options.model, device=options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    titles = [*(subject.title for subject in subjects), *(["photos"] if photos else [])]
+    folders = _folders(titles)
+    measured = [
+        _of_scenes(detector, subject, options.out, folder)
+        for subject, folder in zip(subjects, folders, strict=False)
+    ]
+    if photos:
+        measured.append(_of_photographs(detector, *photos, options.out, folders[-1]))
+    made_by = _made_by(options)
+    text = page(detector.card, options.model, measured, made_by)
+    (options.out / PAGE).write_text(text, encoding="utf-8")
+    content = _for_json(detector, options.model, measured, made_by)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (options.out / FIGURES).write_text(text + "\n", encoding="utf-8")
     print(options.out / PAGE)
 
 
@@ -180,7 +181,7 @@ def _made_by(options: argparse.Namespace) -> str:
     given += ["--photos", options.photos] if options.photos else []
     given += ["--limit", options.limit] if options.limit else []
     given += ["--device", options.device] if options.device != "cpu" else []
-    return command("models.quality", "--model", options.model, *given, "--out", options.out)
+    return command_line("models.quality", "--model", options.model, *given, "--out", options.out)
 
 
 def _for_json(
@@ -238,7 +239,3 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not options.data and options.photos is None:
         parser.error("expected --data, --photos or both")
     return options
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """python -m models.report: one page of tables and figures, ours beside the published ones."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.report")
+
 import argparse
 import json
 import re
@@ -12,8 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from models import bench
+from models.command import command
 from models.detector import PROVIDERS, OnnxDetector
-from models.errors import PersonSearchError
 from models.evaluate import Found
 from models.model_card import load_card
 from models.reporting.cited import CITED, CUHK_SYSU, GALLERY_SIZE, published
@@ -24,41 +29,39 @@ from models.reporting.page import Pictures, page
 from models.reporting.people import choose_people, look_at
 from models.reporting.subjects import Subject, read_subjects
 from models.reporting.trends import trends
-from models.reporting.words import HEAD_NAMES, command
+from models.reporting.words import HEAD_NAMES, command_line
 
 PAGE = "report.md"
 PEOPLE_SHOWN = 12
 TIMED_SCENES, TIMED_ROUNDS = 4, 3
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    try:
-        require_matplotlib()
-        runs = [Run(path, load_card(path)) for path in options.model]
-        groups = by_head(runs)
-        plus = [run for own in groups.values() for run in own if run.card.pixel_wise]
-        subjects = read_subjects(options.data, options.limit)
-        device = ("--device", options.device) if options.device != "cpu" else ()
-        subjects = [replace(own, arguments=(*own.arguments, *device)) for own in subjects]
-        options.out.mkdir(parents=True, exist_ok=True)
-        open_detector = partial(OnnxDetector, device=options.device)
-        outcomes, pictures = [], Pictures()
-        for subject in subjects:
-            outcome, found = measure(subject, runs, open_detector, progress=_bar)
-            timed = tuple(_time(run, open_detector(run.path), subject, device) for run in runs)
-            outcome = replace(outcome, stages=timed)
-            outcomes.append(outcome)
-            _draw_sizes(outcome, options.out, pictures)
-            for run in plus[:1]:
-                detector = open_detector(run.path)
-                _draw_attention(run, detector, subject, found[run.path], options.out, pictures)
-    except PersonSearchError as error:
-        raise SystemExit(f"error: {error}") from error
+    require_matplotlib()
+    runs = [Run(path, load_card(path)) for path in options.model]
+    groups = by_head(runs)
+    plus = [run for own in groups.values() for run in own if run.card.pixel_wise]
+    subjects = read_subjects(options.data, options.limit)
+    device = ("--device", options.device) if options.device != "cpu" else ()
+    subjects = [replace(own, arguments=(*own.arguments, *device)) for own in subjects]
+    options.out.mkdir(parents=True, exist_ok=True)
+    open_detector = partial(OnnxDetector, device=options.device)
+    outcomes, pictures = [], Pictures()
+    for subject in subjects:
+        outcome, found = measure(subject, runs, open_detector, progress=_bar)
+        timed = tuple(_time(run, open_detector(run.path), subject, device) for run in runs)
+        outcome = replace(outcome, stages=timed)
+        outcomes.append(outcome)
+        _draw_sizes(outcome, options.out, pictures)
+        for run in plus[:1]:
+            detector = open_detector(run.path)
+            _draw_attention(run, detector, subject, found[run.path], options.out, pictures)
     given = [word for path in options.model for word in ("--model", path)]
     given += [word for path in options.data for word in ("--data", path)]
     limit = ("--limit", options.limit) if options.limit else ()
-    made_by = command("models.report", *given, "--out", options.out, *limit, *device)
+    made_by = command_line("models.report", *given, "--out", options.out, *limit, *device)
     text = page(outcomes, runs, pictures, made_by)
     (options.out / PAGE).write_text(text, encoding="utf-8")
     if options.json:
@@ -101,7 +104,7 @@ def _time(run: Run, detector: OnnxDetector, subject: Subject, device: tuple[str,
     seconds = bench.measure(detector, pictures, rounds=TIMED_ROUNDS, describe=False)
     medians = {stage: own["median_ms"] for stage, own in bench.summary(seconds).items()}
     told = ("--limit", TIMED_SCENES, "--rounds", TIMED_ROUNDS, *device)
-    printed_by = command("models.bench", "--model", run.path, "--images", folder, *told)
+    printed_by = command_line("models.bench", "--model", run.path, "--images", folder, *told)
     return Stages(str(run.path), medians, printed_by)
 
 
@@ -174,7 +177,3 @@ def _for_json(outcomes: Sequence[Outcome], runs: Sequence[Run], made_by: str) ->
 
 def _slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """python -m models.thresholds: from where on two detections are a likely match, a box a person."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.thresholds")
+
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,10 +13,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.command import command
 from models.datasets.read import read_dataset
 from models.datasets.scene import SceneDataset
 from models.detector import PROVIDERS, OnnxDetector, model_directory
-from models.errors import ModelFileError, PersonSearchError
+from models.errors import ModelFileError
 from models.evaluate import find
 from models.evaluation.thresholds import (
     DetectionThreshold,
@@ -26,34 +32,30 @@ LOWEST_SCORE = 0.05
 """The score threshold that candidates for a better one are found with."""
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    try:
-        dataset = read_dataset(options.data)
-        if options.limit is not None:
-            dataset = dataset.first(options.limit)
-        require_pairs(dataset, rate=options.rate)
-        if options.detection:
-            require_people(dataset)
-        detector = OnnxDetector(options.model, device=options.device)
-        card = detector.card
-        bar = partial(tqdm, unit="scene")
-        described = find(
-            detector, dataset, queries=(), gt_boxes=True, progress=partial(bar, desc="describe")
-        )
-        matching = match_rule(described, dataset, rate=options.rate)
-        best = None
-        if options.detection:
-            finder = OnnxDetector(
-                options.model, device=options.device, score_threshold=LOWEST_SCORE
-            )
-            found = find(finder, dataset, queries=(), progress=partial(bar, desc="detect"))
-            best = detection_threshold(found, dataset, lowest=LOWEST_SCORE)
-        print(told(card, dataset, matching, best))
-        if options.write:
-            print(_write(options.model, card, matching, best))
-    except PersonSearchError as error:
-        raise SystemExit(f"error: {error}") from error
+    dataset = read_dataset(options.data)
+    if options.limit is not None:
+        dataset = dataset.first(options.limit)
+    require_pairs(dataset, rate=options.rate)
+    if options.detection:
+        require_people(dataset)
+    detector = OnnxDetector(options.model, device=options.device)
+    card = detector.card
+    bar = partial(tqdm, unit="scene")
+    described = find(
+        detector, dataset, queries=(), gt_boxes=True, progress=partial(bar, desc="describe")
+    )
+    matching = match_rule(described, dataset, rate=options.rate)
+    best = None
+    if options.detection:
+        finder = OnnxDetector(options.model, device=options.device, score_threshold=LOWEST_SCORE)
+        found = find(finder, dataset, queries=(), progress=partial(bar, desc="detect"))
+        best = detection_threshold(found, dataset, lowest=LOWEST_SCORE)
+    print(told(card, dataset, matching, best))
+    if options.write:
+        print(_write(options.model, card, matching, best))
 
 
 def told(
@@ -146,7 +148,3 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.limit is not None and options.limit < 1:
         parser.error(f"argument --limit: expected 1 or more, got {options.limit}")
     return options
-
-
-if __name__ == "__main__":
-    main()

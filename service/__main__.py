@@ -1,10 +1,17 @@
 """python -m service: serve the gallery over HTTP until SIGTERM or SIGINT."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.__main__")
+
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from models.command import command
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.app import create_app
@@ -27,6 +35,19 @@ CANNOT_START = 1
 LAST_S = 4.0
 
 logger = logging.getLogger("service")
+
+
+class CannotListenError(PersonSearchError):
+    """The address is in use, not allowed, or not one of this machine."""
+
+    code = "internal"
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error)
+        if number == errno.EADDRINUSE:
+            reason = "it is in use; --port takes another one"
+        super().__init__(f"cannot listen on port {port} of {host}: {reason}")
 
 
 class Server(uvicorn.Server):
@@ -63,7 +84,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         """As uvicorn does, and say where to go."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another service that started meanwhile was quicker
+            raise CannotListenError(self.config.host, self.config.port, error) from error
         if self.started:
             logger.info(
                 "listening on http://%s:%d, a page to search with at /, documentation at /docs",
@@ -99,12 +123,17 @@ async def serve(
     detector: Detector | None = None,
     other_detectors: Sequence[Detector] = (),
 ) -> None:
-    """Open everything, serve, close everything."""
+    """Open everything, serve, close everything.
+
+    Raises:
+        PersonSearchError: something hinders the start.
+    """
+    sockets = await bind(settings.host, settings.port)
     app = create_app(settings, detector, other_detectors=other_detectors)
     # The lifespan is entered here, so that what hinders the start is one clear line.
     config = server_config(app, settings, lifespan="off")
     async with app.router.lifespan_context(app):
-        await Server(config, app, drain_s=settings.drain_s).serve()
+        await Server(config, app, drain_s=settings.drain_s).serve(sockets)
 
 
 def server_config(
@@ -133,6 +162,23 @@ def server_config(
     )
 
 
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of a host: taken, and not listening yet.
+
+    Raises:
+        CannotListenError: one of them cannot be taken.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        raise CannotListenError(host, port, error) from error
+    sockets = [each.dup() for each in server.sockets]
+    server.close()
+    return sockets
+
+
+@command
 def main(
     arguments: list[str] | None = None,
     detector: Detector | None = None,
@@ -177,7 +223,3 @@ def main(
         print(f"error: {settings.data_dir}: {error}", file=sys.stderr)
         return CANNOT_START
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,17 @@
 """python -m service.restore: python -m indexer restore, for a service that is stopped."""
 
-import sys
-
-from indexer.__main__ import main
-
 if __name__ == "__main__":
-    sys.exit(main(["restore", *sys.argv[1:]]))
+    from models.command import run
+
+    run("service.restore")
+
+import sys
+from collections.abc import Sequence
+
+from indexer.__main__ import main as indexer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Restore; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return indexer(["restore", *given], prog="python -m service.restore")

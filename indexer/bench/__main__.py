@@ -7,6 +7,11 @@ Prints a table, then one JSON object on the last line. The vectors are made up: 
 each, detection scores as a detector gives them. Times are wall times; medians where there are many.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("indexer.bench.__main__")
+
 import argparse
 import dataclasses
 import hashlib
@@ -18,7 +23,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,6 +38,7 @@ from indexer.index.engines import ENGINES, open_index
 from indexer.index.exact import ExactIndex
 from indexer.records import GalleryModel, NewScene
 from indexer.rows import generations, scenes
+from models.command import command
 from models.detections import Detections
 from models.similarity import gallery_vectors
 
@@ -43,14 +49,15 @@ BATCH = 64
 K = 10
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m indexer.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--engines", nargs="+", choices=sorted(ENGINES), default=["faiss-flat"])
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
 
     rows: list[dict[str, object]] = []
     for size in asked.sizes:
@@ -211,7 +218,3 @@ def _seconds(action: Callable[[], object]) -> float:
 
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    main()

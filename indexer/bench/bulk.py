@@ -9,6 +9,11 @@ stored with the files. Prints both, then one JSON object on the last line; the e
 scene is lost or there twice. With the model that ships; wall times, starting included. Linux.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("indexer.bench.bulk")
+
 import argparse
 import hashlib
 import itertools
@@ -27,6 +32,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from indexer.gallery.gallery import Gallery
+from models.command import command
 from models.datasets.synthetic import write_synthetic
 
 SEED = 7
@@ -34,6 +40,7 @@ SIZE = (320, 240)
 WORKER = (b"spawn_main", b"ray::_Actor")  # in the command line of one
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; the exit code is 1 when a scene is lost or there twice."""
     parser = argparse.ArgumentParser(prog="python -m indexer.bench.bulk", description=__doc__)
@@ -75,10 +82,10 @@ def _compare(
         shutil.copy(file, some)
     seconds: dict[str, list[float]] = {"add": [], "bulk": []}
     for _ in range(rounds):
-        for command in (["add"], bulk):
+        for words in (["add"], bulk):
             begun = time.perf_counter()
-            _indexer(*command, some, gallery=root / "gallery").wait()
-            seconds[command[0]].append(time.perf_counter() - begun)
+            _indexer(*words, some, gallery=root / "gallery").wait()
+            seconds[words[0]].append(time.perf_counter() - begun)
             shutil.rmtree(root / "gallery")
     plain, many = (statistics.median(taken) for taken in seconds.values())
     best_plain, best_many = map(min, seconds.values())
@@ -159,7 +166,3 @@ def _workers(pid: int) -> list[int]:
         except OSError:
             continue  # it ended meanwhile
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

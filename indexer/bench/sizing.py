@@ -6,8 +6,15 @@ Each figure below is an argument; beside it stands the command that measured the
 is assumed. Prints the tables of service/SIZING.md.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("indexer.bench.sizing")
+
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+
+from models.command import command
 
 GB = 1e9
 HOUR, DAY = 3600.0, 86400.0
@@ -139,6 +146,7 @@ def table(detections: Sequence[float], units: Units) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m indexer.bench.sizing", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -151,7 +159,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, (_, unit, source) in UNITS.items():
         print(f"| {name} | {asked[name]:,.4g} {unit} | {source} |")
     print("\n" + table(asked["detections"], asked))
-
-
-if __name__ == "__main__":
-    main()

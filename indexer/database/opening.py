@@ -6,6 +6,7 @@ from indexer.database.migrate import migrate
 from indexer.database.sqlite import SqliteFile
 from indexer.database.store import Store
 from indexer.errors import GalleryError
+from models.packages import how_to_install
 
 
 def open_store(where: Path | str) -> Store:
@@ -35,7 +36,7 @@ def _connect(where: Path | str) -> Store:
     try:
         import psycopg  # noqa: F401  # only who has a PostgreSQL needs to have it
     except ImportError:
-        raise GalleryError("PostgreSQL needs psycopg: pip install 'nae-search[scale]'") from None
+        raise GalleryError(f"PostgreSQL needs psycopg: {how_to_install('psycopg')}") from None
     from indexer.database.postgres import Postgres
 
     return Postgres(where)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from indexer.errors import DatabaseUnavailableError, GalleryError
+from models.packages import how_to_install
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -30,7 +31,7 @@ class Objects:
             from obstore.store import from_url
         except ImportError:
             raise GalleryError(
-                "object storage needs obstore: pip install 'nae-search[scale]'"
+                f"object storage needs obstore: {how_to_install('obstore')}"
             ) from None
         self.url = url
         wait = timedelta(seconds=TIMEOUT_S)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from indexer.errors import GalleryError
 from indexer.index.exact import ExactIndex
 from indexer.index.vector_index import VectorIndex
+from models.packages import how_to_install
 
 
 def _faiss_flat(dim: int) -> VectorIndex:
@@ -44,7 +45,7 @@ def check_engine(engine: str, milvus: MilvusServer | None) -> None:
         try:
             import pymilvus  # noqa: F401
         except ImportError:
-            raise GalleryError("Milvus needs pymilvus: pip install 'nae-search[scale]'") from None
+            raise GalleryError(f"Milvus needs pymilvus: {how_to_install('pymilvus')}") from None
 
 
 def open_index(engine: str, dim: int) -> VectorIndex:

@@ -9,6 +9,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from indexer.errors import GalleryError
+from models.command import without_ctrl_c
+from models.packages import how_to_install
 
 Work = Callable[[Any], None]
 
@@ -64,7 +66,7 @@ class Processes:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_serve, args=(theirs, self._make_work), daemon=True)
-        with _environment({"OMP_NUM_THREADS": str(self._threads)}):
+        with without_ctrl_c(), _environment({"OMP_NUM_THREADS": str(self._threads)}):
             process.start()
         theirs.close()  # so that the worker's death is the end of the file
         self._processes[ours] = process
@@ -128,7 +130,7 @@ class RayActors:
         try:
             import ray  # only who asks for Ray needs to have it
         except ImportError:
-            raise GalleryError("--ray needs Ray: pip install 'nae-search[ray]'") from None
+            raise GalleryError(f"--ray needs Ray: {how_to_install('ray')}") from None
         self._ray = ray
         self.size = size
         self._make_work = make_work

@@ -7,8 +7,12 @@ other: every person with an identity, every pedestrian scene and every backgroun
 the two.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.datasets.compose")
+
 import argparse
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.boxes import box_area
+from models.command import command
 from models.datasets.cutouts import (
     CroppedPerson,
     DrawnPerson,
@@ -42,10 +47,10 @@ from models.datasets.drawing import (
 )
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene
-from models.datasets.scenes_json import image_record, write_scenes_json
+from models.datasets.scenes_json import image_record, refuse_another, write_scenes_json
 from models.datasets.sprites import read_sprites
 from models.datasets.synthetic import Camera, cast_shadows, develop, make_camera
-from models.errors import DatasetError, PersonSearchError
+from models.errors import DatasetError
 
 T = TypeVar("T")
 
@@ -578,8 +583,9 @@ def _empty_patch(
     return picture.resize(size, Image.Resampling.BILINEAR, tuple(window))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1, with one line on stderr, where material is not usable."""
+    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m models.datasets.compose",
         description="Compose annotated scenes for training and validation.",
@@ -610,36 +616,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         value = getattr(given, flag.replace("-", "_"))
         if value < least:
             parser.error(f"argument --{flag}: expected {least} or more, got {value}")
-    try:
-        parts = gather(
-            given.crops, given.scenes, given.video, given.drawn,
-            people=given.people, seed=given.seed,
-        )  # fmt: skip
-        for part, material, count in zip(
-            ("train", "val"), parts, (given.count, given.val_count), strict=True
-        ):
-            write_composed(
-                given.directory / part,
-                material,
-                scenes=count,
-                size=(given.width, given.height),
-                name=f"{given.name}-{part}",
-                licence=given.licence,
-                seed=2 * given.seed + (part == "val"),
-                progress=True,
-            )
-        write_crops(
-            given.directory / "crops",
-            parts[0],
-            name=f"{given.name}-train",
+    for part in ("train", "val", "crops"):
+        refuse_another(given.directory / part)
+    parts = gather(
+        given.crops, given.scenes, given.video, given.drawn, people=given.people, seed=given.seed
+    )
+    for part, material, count in zip(
+        ("train", "val"), parts, (given.count, given.val_count), strict=True
+    ):
+        write_composed(
+            given.directory / part,
+            material,
+            scenes=count,
+            size=(given.width, given.height),
+            name=f"{given.name}-{part}",
             licence=given.licence,
-            seed=2 * given.seed,
+            seed=2 * given.seed + (part == "val"),
+            progress=True,
         )
-    except (PersonSearchError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
+    write_crops(
+        given.directory / "crops",
+        parts[0],
+        name=f"{given.name}-train",
+        licence=given.licence,
+        seed=2 * given.seed,
+    )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

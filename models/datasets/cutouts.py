@@ -15,6 +15,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from models.datasets.drawing import Look, Sprite, cloth, draw_person
 from models.errors import DatasetError
+from models.packages import how_to_install
 
 # Half the width of somebody upright, as a share of half the crop's, from the head to the feet.
 OUTLINE = (
@@ -240,8 +241,10 @@ def film_people(
     """
     try:
         from scipy import ndimage
-    except ImportError as error:
-        raise DatasetError("finding people in films takes SciPy (the extra 'train')") from error
+    except ImportError:
+        raise DatasetError(
+            f"finding people in films needs SciPy: {how_to_install('scipy')}"
+        ) from None
     still = np.median(np.stack(frames[:EMPTY_FRAMES]), axis=0).astype(np.float32)
     height, width = still.shape[:2]
     visits: list[list[Image.Image]] = []
@@ -280,8 +283,8 @@ def read_film(path: Path, *, every: int = 3) -> list[NDArray[np.uint8]]:
     """
     try:
         import av
-    except ImportError as error:
-        raise DatasetError(f"{path}: reading films takes PyAV (the extra 'train')") from error
+    except ImportError:
+        raise DatasetError(f"{path}: reading films needs PyAV: {how_to_install('av')}") from None
     try:
         with av.open(str(path)) as film:
             pictures = film.decode(video=0) if film.streams.video else ()

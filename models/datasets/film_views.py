@@ -10,8 +10,12 @@ nobody at all: a teacher's answer about these tells what it looks at, too. Files
 unnamed people's: -1_c1s1_000000_00.jpg.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.datasets.film_views")
+
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageSequence
 from tqdm import tqdm
 
+from models.command import command
 from models.datasets.cutouts import ANKLES, EMPTY_FRAMES, NECK, WAIST, film_people, read_film
 from models.datasets.drawing import cloth
-from models.errors import DatasetError, PersonSearchError
+from models.errors import DatasetError
 
 NOBODY, HALVES, BLENDED = 0.08, 0.2, 0.1
 """Shares of crops that show no person; two people's halves; and two people through each other."""
@@ -194,8 +199,9 @@ def _read_gif(path: Path) -> list[NDArray[np.uint8]]:
         raise DatasetError(f"{path}: not readable as a film: {error}") from error
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1, with one line on stderr, where a film is not usable."""
+    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m models.datasets.film_views",
         description="Write crops of the people in films, in endless clothes.",
@@ -212,19 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for flag, least in (("count", 1), ("seed", 0)):
         if getattr(given, flag) < least:
             parser.error(f"argument --{flag}: expected {least} or more, got {getattr(given, flag)}")
-    try:
-        films = Films(given.film)
-        given.directory.mkdir(parents=True, exist_ok=True)
-        for number in tqdm(range(given.count), desc=given.directory.name, disable=None):
-            rng = np.random.default_rng((given.seed, 7, number))
-            path = given.directory / f"-1_c1s1_{number:06d}_00.jpg"
-            films.view(rng).save(path, quality=int(rng.integers(60, 96)))
-        print(f"{given.directory}: {given.count} crops of {len(films.people)} people")
-    except (PersonSearchError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
+    films = Films(given.film)
+    given.directory.mkdir(parents=True, exist_ok=True)
+    for number in tqdm(range(given.count), desc=given.directory.name, disable=None):
+        rng = np.random.default_rng((given.seed, 7, number))
+        path = given.directory / f"-1_c1s1_{number:06d}_00.jpg"
+        films.view(rng).save(path, quality=int(rng.integers(60, 96)))
+    print(f"{given.directory}: {given.count} crops of {len(films.people)} people")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

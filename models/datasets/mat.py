@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DatasetError
+from models.packages import how_to_install
 
 HEADER_BYTES = 128
 SIGNATURE = b"\x00\x01IM"  # version 1.0, little-endian
@@ -50,7 +51,9 @@ def load_mat(path: Path, names: tuple[str, ...], source: str) -> Any:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise DatasetError(f"{path}: reading .mat files needs SciPy: pip install scipy") from None
+        raise DatasetError(
+            f"{path}: reading .mat files needs SciPy: {how_to_install('scipy')}"
+        ) from None
     if not path.is_file():
         raise missing_file(path, source)
     try:

@@ -113,6 +113,27 @@ def write_scenes_json(directory: Path, content: dict[str, Any]) -> None:
     (directory / "annotations.json").write_text(text, encoding="utf-8")
 
 
+def refuse_another(directory: Path, *, note: str | None = None) -> None:
+    """See that no dataset is overwritten, or mixed with another one.
+
+    Args:
+        note: what the dataset to be written says of how it is made: the same may be there already.
+
+    Raises:
+        DatasetError: another dataset is there.
+    """
+    path = directory / "annotations.json"
+    if not path.exists():
+        return
+    content = read_json(path)
+    there = content if isinstance(content, dict) else {}
+    if note is None or there.get("note") != note:
+        raise DatasetError(
+            f"{directory} holds another dataset ({there.get('name', 'of another format')}): "
+            "expected a new directory"
+        )
+
+
 def image_record(file: str, size: tuple[int, int], *, camera: str, sequence: str) -> dict[str, Any]:
     """What is said of a made picture, all of whose people have boxes; size: width and height."""
     return {

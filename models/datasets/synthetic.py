@@ -6,6 +6,11 @@ models.datasets.scenes_json, which reads it.
     python -m models.datasets.synthetic DIR --scenes 200 --persons 40 --cameras 3 --seed 0
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.datasets.synthetic")
+
 import argparse
 import io
 import math
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from tqdm import tqdm
 
+from models.command import command
 from models.datasets.drawing import (
     PROPS,
     Look,
@@ -32,10 +38,12 @@ from models.datasets.drawing import (
     tone,
 )
 from models.datasets.scene import UNLABELED
-from models.datasets.scenes_json import image_record, write_scenes_json
+from models.datasets.scenes_json import image_record, refuse_another, write_scenes_json
 
 LEAST_VISIBLE = 0.3
 """People of whom less is seen, by area, are marked as ignored."""
+
+LEAST_SIDE = 64
 
 GRAIN = np.random.default_rng(0).standard_normal(2**19 + 7).astype(np.float32)
 """Noise of unit deviation: drawing new noise for each scene takes longer than drawing people."""
@@ -83,7 +91,7 @@ def write_synthetic(
     crowd: tuple[int, int] = (2, 6),
     progress: bool = False,
 ) -> None:
-    """Write images/*.jpg and annotations.json; the same arguments write the same files.
+    """Write images/*.jpg and annotations.json; the same arguments write the same files again.
 
     Every labelled person who is well visible in two scenes or more gets one query, whose gallery is
     all other scenes.
@@ -93,12 +101,21 @@ def write_synthetic(
         size: Width and height in pixels.
         background_share: Of the people in a scene, how many are of unknown identity.
         crowd: Fewest and most people in a scene.
+
+    Raises:
+        DatasetError: the directory holds another dataset.
+        ValueError: a number is too small.
     """
-    if min(scenes, persons, cameras) < 1 or min(size) < 64:
+    if min(scenes, persons, cameras) < 1 or min(size) < LEAST_SIDE:
         raise ValueError(
-            "expected at least one scene, person and camera and 64 × 64 pixels, "
-            f"got {scenes}, {persons}, {cameras} and {size[0]} × {size[1]}"
+            f"expected at least one scene, person and camera and {LEAST_SIDE} × {LEAST_SIDE} "
+            f"pixels, got {scenes}, {persons}, {cameras} and {size[0]} × {size[1]}"
         )
+    note = (
+        f"Generated: {scenes} scenes of {size[0]} × {size[1]}, {persons} people, "
+        f"{cameras} cameras, seed {seed}, {background_share:g} unknown, crowds of {crowd}."
+    )
+    refuse_another(directory, note=note)
     (directory / "images").mkdir(parents=True, exist_ok=True)
     looks = [random_look(np.random.default_rng((seed, 1, person))) for person in range(persons)]
     views = [make_camera(np.random.default_rng((seed, 2, index)), size) for index in range(cameras)]
@@ -135,8 +152,7 @@ def write_synthetic(
         {
             "name": f"synthetic-{seed}",
             "licence": "generated: free to use",
-            "note": f"Generated: {scenes} scenes, {persons} people, {cameras} cameras, "
-            f"seed {seed}.",
+            "note": note,
             "images": images,
             "boxes": boxes,
             "queries": _queries(persons, boxes, visible),
@@ -361,8 +377,12 @@ def draw_background(
     return Image.fromarray(textured.clip(0, 255).astype(np.uint8))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Write a generated person search dataset.")
+    parser = argparse.ArgumentParser(
+        prog="python -m models.datasets.synthetic",
+        description="Write a generated person search dataset.",
+    )
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--persons", type=int, default=40)
@@ -371,6 +391,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    for flag, least in (
+        ("scenes", 1), ("persons", 1), ("cameras", 1), ("width", LEAST_SIDE),
+        ("height", LEAST_SIDE), ("seed", 0),
+    ):  # fmt: skip
+        value = getattr(options, flag)
+        if value < least:
+            parser.error(f"argument --{flag}: expected {least} or more, got {value}")
     write_synthetic(
         options.directory,
         scenes=options.scenes,
@@ -380,7 +407,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=options.seed,
         progress=True,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,13 @@ then takes neither this network nor OpenVINO. The command goes on where it was s
 have an answer in the file are passed over.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.datasets.teacher")
+
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +27,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.boxes import clip_boxes
+from models.command import command, goes_on
 from models.datasets.crops import decoded, key_of, list_crops
 from models.datasets.read import read_dataset
 from models.datasets.scene import Scene
-from models.errors import DatasetError, ModelFileError, PersonSearchError
+from models.errors import DatasetError, ModelFileError
+from models.packages import how_to_install
 
 SAVE_EVERY = 2000
 LEAST_SIDE = 8
@@ -104,10 +110,10 @@ class Teacher:
         """
         try:
             import openvino
-        except ImportError as error:
+        except ImportError:
             raise ModelFileError(
-                f"{path}: asking it takes OpenVINO (the extra 'teacher')"
-            ) from error
+                f"{path}: asking it needs OpenVINO: {how_to_install('openvino')}"
+            ) from None
         try:
             self._model = openvino.Core().compile_model(
                 str(path), "CPU", {"INFERENCE_NUM_THREADS": threads}
@@ -208,8 +214,9 @@ def _cut(
     return pixels[0][y1:y2, x1:x2]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1, with one line on stderr, where something is not usable."""
+    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m models.datasets.teacher",
         description="Ask a network that tells people apart about crops, and keep its answers.",
@@ -230,30 +237,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"argument --threads: expected 1 or more, got {given.threads}")
     if not given.crops and not given.scenes:
         parser.error("expected crops or scenes to ask about: pass --crops or --scenes")
+    teacher = Teacher(given.model, threads=given.threads)
+    answers = Answers.read(given.file) if given.file.exists() else Answers(teacher.name)
+    if answers.teacher != teacher.name:
+        raise DatasetError(
+            f"{given.file}: holds answers of {answers.teacher}, and the model is {teacher.name}"
+        )
+    given.file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        teacher = Teacher(given.model, threads=given.threads)
-        answers = Answers.read(given.file) if given.file.exists() else Answers(teacher.name)
-        if answers.teacher != teacher.name:
-            raise DatasetError(
-                f"{given.file}: holds answers of {answers.teacher}, and the model is {teacher.name}"
-            )
-        given.file.parent.mkdir(parents=True, exist_ok=True)
-        for source, pairs in [
-            *((source, of_crops(source)) for source in given.crops),
-            *((source, of_scenes(source)) for source in given.scenes),
-        ]:
-            kept = len(answers.vectors)
-            for count in tqdm(ask(teacher, pairs, answers), desc=str(source), disable=None):
-                if count - kept >= SAVE_EVERY:
-                    answers.write(given.file)
-                    kept = count
-            answers.write(given.file)
-        print(f"{given.file}: {len(answers.vectors)} answers of {teacher.name}")
-    except (PersonSearchError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
+        with goes_on():
+            for source, pairs in [
+                *((source, of_crops(source)) for source in given.crops),
+                *((source, of_scenes(source)) for source in given.scenes),
+            ]:
+                kept = len(answers.vectors)
+                for count in tqdm(ask(teacher, pairs, answers), desc=str(source), disable=None):
+                    if count - kept >= SAVE_EVERY:
+                        answers.write(given.file)
+                        kept = count
+    finally:
+        answers.write(given.file)
+    print(f"{given.file}: {len(answers.vectors)} answers of {teacher.name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,12 @@
 """`python -m models.nn.export CHECKPOINT --out DIR`: network to model file, with a parity check."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.nn.export")
+
 import argparse
 import pickle
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -12,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.errors import ModelFileError, PersonSearchError
+from models.command import command
+from models.errors import ModelFileError
 from models.image import read_image
 from models.model_card import HEAD_GRAPH, SCENE_GRAPH, ModelCard, save_card
 from models.nn.network import PersonSearchNet, build_network
@@ -114,6 +119,7 @@ def network_of(checkpoint: dict[str, Any]) -> PersonSearchNet:
     return network
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m models.nn.export", description=__doc__)
@@ -121,22 +127,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the model directory to write")
     parser.add_argument("--check", type=Path, nargs="*", default=[], help="scenes for the parity")
     options = parser.parse_args(arguments)
+    content = read_checkpoint(options.checkpoint)
     try:
-        content = read_checkpoint(options.checkpoint)
-        try:
-            network = network_of(content)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{options.checkpoint}: not our checkpoint: {error}") from error
-        with tempfile.TemporaryDirectory() as folder:
-            parity = check_parity(
-                network,
-                export(network, Path(folder)),
-                [read_image(path).pixels for path in options.check],
-            )
-        print(f"model file: {export(network, options.out)}  parity: {parity}")
-    except PersonSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        network = network_of(content)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{options.checkpoint}: not our checkpoint: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        parity = check_parity(
+            network,
+            export(network, Path(folder)),
+            [read_image(path).pixels for path in options.check],
+        )
+    print(f"model file: {export(network, options.out)}  parity: {parity}")
     return 0
 
 
@@ -161,7 +163,3 @@ def _write(
             opset_version=OPSET,
             dynamo=False,
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,13 @@
 """`python -m models.nn.reference CHECKPOINT --out DIR`: the authors' weights as a model file."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.nn.reference")
+
 import argparse
 import dataclasses
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.command import command
 from models.datasets.drawing import random_look
 from models.datasets.synthetic import draw_scene, make_camera
-from models.errors import ModelFileError, PersonSearchError
+from models.errors import ModelFileError
 from models.model_card import file_sha256
 from models.nn.export import export, read_checkpoint
 from models.nn.network import PersonSearchNet, build_network
@@ -161,6 +166,7 @@ def drawn_scene() -> NDArray[np.uint8]:
     return np.asarray(draw_scene(make_camera(rng, (640, 480)), people, rng)[0])
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m models.nn.reference", description=__doc__)
@@ -170,19 +176,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--min-size", type=_side, help="shorter side in pixels (default: 900)")
     parser.add_argument("--max-size", type=_side, help="longer side at most (default: 1500)")
     options = parser.parse_args(arguments)
-    try:
-        network = load_reference(
-            options.checkpoint,
-            name=options.name,
-            min_size=options.min_size,
-            max_size=options.max_size,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            parity = check_parity(network, export(network, Path(folder)), [drawn_scene()])
-            shutil.copytree(folder, options.out, dirs_exist_ok=True)
-    except PersonSearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    network = load_reference(
+        options.checkpoint,
+        name=options.name,
+        min_size=options.min_size,
+        max_size=options.max_size,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        parity = check_parity(network, export(network, Path(folder)), [drawn_scene()])
+        shutil.copytree(folder, options.out, dirs_exist_ok=True)
     print(f"model file: {options.out}  parity: {parity}")
     return 0
 
@@ -230,7 +232,3 @@ def _told(kind: str, names: list[str]) -> str:
         return ""
     more = ", …" if len(names) > NAMED_PROBLEMS else ""
     return f"{len(names)} {kind}: {', '.join(names[:NAMED_PROBLEMS])}{more}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import PersonSearchError
+from models.packages import how_to_install
 from models.reporting.people import Sighting
 from models.reporting.words import HEAD_NAMES, count_of_seeds
 
@@ -130,7 +131,7 @@ def pair(sighting: Sighting, heat: Any) -> NDArray[np.uint8]:
 def require_matplotlib() -> None:
     """Raises PersonSearchError where it is not installed: better before the work than after it."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise PersonSearchError("figures need matplotlib: pip install matplotlib")
+        raise PersonSearchError(f"figures need matplotlib: {how_to_install('matplotlib')}")
 
 
 def _pyplot() -> Any:

@@ -14,7 +14,7 @@ from models.detections import Detections
 from models.evaluate import Found, SceneModel, find, score
 from models.reporting.outcome import Cell, Outcome, Run, by_head
 from models.reporting.subjects import Subject
-from models.reporting.words import GROUND_TRUTH, command
+from models.reporting.words import GROUND_TRUTH, command_line
 
 Progress = Callable[[Iterable[Scene]], Iterable[Scene]]
 """Wraps the scenes as they are worked through."""
@@ -148,7 +148,7 @@ def _scored(
 
 
 def _command(subject: Subject, *arguments: object) -> str:
-    return command("models.evaluate", *arguments, *subject.arguments)
+    return command_line("models.evaluate", *arguments, *subject.arguments)
 
 
 def _cell(measured: Sequence[Measured]) -> Cell:

@@ -18,7 +18,7 @@ from models.evaluation.breakdown import (
 from models.evaluation.thresholds import MatchRates
 from models.model_card import ModelCard
 from models.reporting.quality_pictures import Drawn
-from models.reporting.words import NONE, command, points, table
+from models.reporting.words import NONE, command_line, points, table
 
 TOO_FEW = "too few"
 
@@ -77,7 +77,7 @@ def _of_dataset(card: ModelCard, model: Path, own: Measured, made_by: str) -> li
         f"{own.data['scenes']} scenes, {own.data['persons']} people, {own.data['queries']} "
         f"queries; protocol {own.data['protocol']}. Licence of the pictures: {own.data['licence']}."
     )
-    evaluate = command("models.evaluate", "--model", model, *own.arguments)
+    evaluate = command_line("models.evaluate", "--model", model, *own.arguments)
     parts += ["### Finding people", _code(made_by, f"{evaluate}    # the first row")]
     parts += _detection(own.breakdown)
     parts += ["### Finding people again", _code(made_by, f"{evaluate}    # the first row")]

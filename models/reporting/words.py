@@ -53,7 +53,7 @@ def _with_spread(mean: str, values: Sequence[float]) -> str:
     return f"{mean} ± {100 * deviation(values):.1f}" if len(values) > 1 else mean
 
 
-def command(module: str, *arguments: object) -> str:
+def command_line(module: str, *arguments: object) -> str:
     """A command line as it is typed."""
     return shlex.join(["python", "-m", module, *map(str, arguments)])
 

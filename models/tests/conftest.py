@@ -126,3 +126,15 @@ def save_published(path: Path, head: str) -> Path:
     content = {"epoch": 22, "model": state, "optimizer": {}, "lr_scheduler": {}}
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
+
+
+@pytest.fixture
+def refusal(capsys):
+    """Runs a command that has to refuse; what it says."""
+
+    def run(main, *words):
+        assert main([str(word) for word in words]) == 2
+        said = capsys.readouterr().err
+        return said[said.index("error: ") :].strip()
+
+    return run

@@ -479,12 +479,21 @@ def test_no_scene_has_somebody_twice_or_more_people_than_there_are(monkeypatch, 
 # What is refused.
 
 
+def test_a_directory_that_holds_another_dataset_is_refused_in_one_line(tmp_path, capsys):
+    write_synthetic(tmp_path / "made" / "val", scenes=1, persons=1, size=(64, 64))
+
+    line = refusal(capsys, tmp_path / "made", *SMALL)
+
+    assert f"{tmp_path}/made/val holds another dataset (synthetic-0)" in line
+    assert not (tmp_path / "made" / "train").exists()
+
+
 def refusal(capsys, *words):
     """The one line that the command wrote."""
     code = main([str(word) for word in words])
     lines = capsys.readouterr().err.splitlines()
 
-    assert code == 1
+    assert code == 2
     (line,) = lines
     assert line.startswith("error: ")
     return line
@@ -576,10 +585,11 @@ def test_what_is_no_dataset_of_scenes_is_refused_in_one_line(tmp_path, capsys):
     empty.mkdir()
 
     missing = refusal(capsys, tmp_path / "made", "--scenes", tmp_path / "nowhere")
-    unknown = refusal(capsys, tmp_path / "made", "--scenes", empty)
+    assert main([str(tmp_path / "made"), "--scenes", str(empty)]) == 2
+    unknown = capsys.readouterr().err
 
     assert missing == f"error: {tmp_path / 'nowhere'}: no such file or directory"
-    assert unknown.startswith(f"error: {empty}: none of the dataset layouts that are read: ")
+    assert unknown.startswith(f"error: {empty}: none of the dataset layouts that are read:\n")
 
 
 def test_scenes_in_which_some_people_may_have_no_box_are_refused_in_one_line(tmp_path, capsys):

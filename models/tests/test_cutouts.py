@@ -1,9 +1,7 @@
 """People cut out of crops and films: who is found, and what is pasted of them."""
 
 import io
-import re
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -357,16 +355,12 @@ def test_what_is_no_film_is_refused(av, tmp_path, write, problem):
 def test_without_its_reader_a_film_is_refused_naming_the_extra_that_has_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
 
-    with pytest.raises(DatasetError) as refused:
+    with pytest.raises(DatasetError, match=r"film\.mp4: reading films needs PyAV: .*\[train\]"):
         read_film(Path("film.mp4"))
-
-    (extra,) = re.findall(r"extra '(\w+)'", str(refused.value))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert any(one.startswith("av>=") for one in project["optional-dependencies"][extra])
 
 
 def test_without_scipy_no_film_is_searched_and_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
 
-    with pytest.raises(DatasetError, match=r"SciPy \(the extra 'train'\)"):
+    with pytest.raises(DatasetError, match=r"needs SciPy: .*\[train\]"):
         film_people(film())

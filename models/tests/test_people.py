@@ -482,7 +482,7 @@ def test_a_sheet_shows_people_and_writes_nothing_else(renderer, assets, tmp_path
 
 
 def test_a_folder_without_assets_is_named(renderer, tmp_path, capsys):
-    assert main([str(tmp_path), str(tmp_path / "out")]) == 1
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
 
     assert "base.obj: cannot be read" in capsys.readouterr().err
 

@@ -658,7 +658,7 @@ def test_queries_across_cameras_need_no_second_reading(originals):
 def test_without_scipy_the_reader_says_what_to_install(originals, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
 
-    with pytest.raises(DatasetError, match=r"frame_test\.mat: .* pip install scipy"):
+    with pytest.raises(DatasetError, match=r"frame_test\.mat: .* needs SciPy: .*\[train\]"):
         read_prw(originals / "prw")
 
 

@@ -33,7 +33,7 @@ from models.model_card import MatchRule, load_card
 from models.reporting import quality_pictures
 from models.reporting.quality_pictures import draw_all, evenly
 from models.reporting.quality_sheet import GREEN, GREY, RED, Tile, draw_sheet, in_context
-from models.reporting.words import command
+from models.reporting.words import command_line
 from models.tests import handmade
 
 # Hand-made scenes: people stand 100 px apart, each as tall as they are told to be.
@@ -574,9 +574,9 @@ def test_the_page_has_the_figures_and_the_commands_that_print_them(
     assert detector.detected == len(dataset.scenes)
     page = (out / "quality.md").read_text()
     assert capsys.readouterr().out == f"{out / 'quality.md'}\n"
-    assert page.count(command("models.quality", *arguments)) == 4
+    assert page.count(command_line("models.quality", *arguments)) == 4
     content = json.loads((out / "quality.json").read_text())
-    assert content["command"] == command("models.quality", *arguments)
+    assert content["command"] == command_line("models.quality", *arguments)
     (own,) = content["datasets"]
     assert all((out / name).is_file() and f"]({name})" in page for name in own["pictures"])
     assert len(own["pictures"]) == 4
@@ -644,24 +644,22 @@ def test_the_model_that_ships_looks_through_photographs(directory, tmp_path):
     assert "3 photographs, without annotations" in (tmp_path / "quality.md").read_text()
 
 
-def test_an_unreadable_folder_of_photographs_is_one_line(tmp_path, detector):
+def test_an_unreadable_folder_of_photographs_is_one_line(tmp_path, detector, refusal):
     (tmp_path / "one.jpg").write_bytes(b"")
 
     for folder, message in (("none", "there is no folder"), ("", "expected two or more pictures")):
-        with pytest.raises(SystemExit, match=f"error: .*{message}") as ended:
-            quality.main(
-                ["--model", "m", "--photos", str(tmp_path / folder), "--out", str(tmp_path / "o")]
-            )
-        assert "\n" not in str(ended.value)
+        words = ["--model", "m", "--photos", tmp_path / folder, "--out", tmp_path / "o"]
+        said = refusal(quality.main, *words)
+        assert message in said and "\n" not in said
 
 
-def test_a_place_that_cannot_be_written_is_one_line(directory, detector, tmp_path):
+def test_a_place_that_cannot_be_written_is_one_line(directory, detector, tmp_path, refusal):
     (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "out"
 
-    with pytest.raises(SystemExit, match=r"error: cannot write .*/file/out: "):
-        quality.main(
-            ["--model", "m", "--data", str(directory), "--out", str(tmp_path / "file" / "out")]
-        )
+    said = refusal(quality.main, "--model", "m", "--data", directory, "--out", out)
+
+    assert said == f"error: {out}: Not a directory"
     assert detector.detected == 0
 
 

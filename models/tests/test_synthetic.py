@@ -1,5 +1,6 @@
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -82,6 +83,36 @@ def test_the_command_writes_what_it_is_told(tmp_path):
     assert len(content["images"]) == 2
     with Image.open(tmp_path / "images" / content["images"][1]["file"]) as picture:
         assert picture.size == (160, 120)
+
+
+def test_the_same_dataset_may_be_written_again_and_no_other_over_it(tmp_path, refusal):
+    words = [tmp_path, "--scenes", "1", "--persons", "1", "--width", "64", "--height", "64"]
+    assert main([str(word) for word in words]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert main([str(word) for word in words]) == 0
+
+    said = refusal(main, *words, "--seed", "1")
+
+    assert said == (
+        f"error: {tmp_path} holds another dataset (synthetic-0): expected a new directory"
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_dataset_of_another_format_is_not_overwritten(tmp_path, refusal):
+    (tmp_path / "annotations.json").write_text("[]")
+
+    assert "holds another dataset (of another format)" in refusal(main, tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--scenes", "--persons", "--cameras", "--width", "--height"])
+def test_numbers_that_make_no_scene_are_refused_by_name(tmp_path, capsys, flag):
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "made"), flag, "0"])
+
+    assert ended.value.code == 2
+    assert re.search(f"argument {flag}: expected (1|64) or more, got 0", capsys.readouterr().err)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("facing", np.linspace(0, 2 * math.pi, 9))

@@ -83,7 +83,7 @@ def test_answers_of_two_teachers_do_not_mix(network, crops, tmp_path, capsys):
     file = tmp_path / "answers.npz"
     Answers("another", {1: np.array([1, 0, 0], np.float16)}).write(file)
 
-    assert main([str(file), "--model", str(network), "--crops", str(crops)]) == 1
+    assert main([str(file), "--model", str(network), "--crops", str(crops)]) == 2
 
     assert "holds answers of another, and the model is means" in capsys.readouterr().err
 

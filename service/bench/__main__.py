@@ -5,10 +5,14 @@ secret in PERSON_SEARCH_KEY is sent. One request runs at a time, and rounds are 
 all share the machine's mood. Prints a table, then one JSON object as the last line.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.bench.__main__")
+
 import argparse
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from models.bench import sample_pictures
+from models.command import command
 from models.detector import DEFAULT_MODEL, OnnxDetector
-from models.errors import PersonSearchError
 from models.image import encode_jpeg, read_image
 from service.demo.local import Client, running_service
 
@@ -29,8 +33,9 @@ MAX_SECONDS = 300
 SCENES = 8
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    """Measure; the exit code is 0, or 1 with one line that says why not."""
+    """Measure."""
     parser = argparse.ArgumentParser(prog="python -m service.bench", description=__doc__)
     parser.add_argument("--base-url", help="measure this running service; its gallery grows by 8")
     parser.add_argument("--requests", type=int, default=20, help=f"of each kind, 1–{MAX_REQUESTS}")
@@ -38,21 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 1 <= options.requests <= MAX_REQUESTS:
         parser.error(f"--requests: expected 1 to {MAX_REQUESTS}")
-    try:
-        scene, *others = sample_pictures(1 + SCENES, width=1280, height=720)
-        if options.image:
-            scene = options.image.read_bytes()
-        with ExitStack() as stack:
-            base_url = options.base_url or stack.enter_context(running_service())
-            client = Client(base_url)
-            stack.callback(client.close)
-            measured, around = bench(
-                client, scene, others, options.requests, bare=options.base_url is None
-            )
-            version = client.get("/version")
-    except (PersonSearchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    scene, *others = sample_pictures(1 + SCENES, width=1280, height=720)
+    if options.image:
+        scene = options.image.read_bytes()
+    with ExitStack() as stack:
+        base_url = options.base_url or stack.enter_context(running_service())
+        client = Client(base_url)
+        stack.callback(client.close)
+        measured, around = bench(
+            client, scene, others, options.requests, bare=options.base_url is None
+        )
+        version = client.get("/version")
     print(f"{'':<22}{'n':>5}{'p50 ms':>10}{'p95 ms':>10}")
     for name, times in measured.items():
         p50, p95 = np.percentile(times, [50, 95])
@@ -124,7 +125,3 @@ def bench(
         if time.monotonic() > ends:
             break
     return times, around
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,11 +5,15 @@ Chromium through it. Prints what was measured beside its goal, then one JSON obj
 line. The exit code is 1 where a goal was not reached.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.bench.page")
+
 import argparse
 import hashlib
 import io
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,9 +27,9 @@ from tqdm import tqdm
 
 from indexer.gallery.gallery import Gallery
 from indexer.records import NewScene
+from models.command import command
 from models.detections import Detections
 from models.detector import DEFAULT_MODEL
-from models.errors import PersonSearchError
 from models.model_card import load_card
 from service.demo.browser import chromium, serious_findings
 from service.demo.local import running_service
@@ -54,21 +58,18 @@ SCROLL = """([pixels, frames]) => new Promise((resolve) => {
 })"""
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Measure; the exit code is 0 when every goal is reached, else 1."""
     parser = argparse.ArgumentParser(prog="python -m service.bench.page", description=__doc__)
     parser.add_argument("--scenes", type=int, default=10_000, help="in the gallery (10000)")
     options = parser.parse_args(arguments)
-    try:
-        with ExitStack() as stack:
-            browser = stack.enter_context(chromium())
-            data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="page-bench-")))
-            fill(data, options.scenes)
-            base_url = stack.enter_context(running_service(data_dir=data))
-            measured = measure(browser, base_url)
-    except (PersonSearchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as stack:
+        browser = stack.enter_context(chromium())
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="page-bench-")))
+        fill(data, options.scenes)
+        base_url = stack.enter_context(running_service(data_dir=data))
+        measured = measure(browser, base_url)
     rows = [
         ("page before pictures, KB", measured["page_kb"], PAGE_KB),
         ("answer to first result drawn, ms, worst", measured["drawn_ms_max"], DRAWN_MS),
@@ -218,7 +219,3 @@ def _heap(page: "Page") -> tuple[float, int]:
     session.send("Performance.enable")
     told = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
     return round(told["JSHeapUsedSize"] / 1e6, 1), int(told["Nodes"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,11 @@
 """python -m service.demo: index some scenes over HTTP, look for one of the people in them, and draw
 what was found. With no option, it uses the scenes that come with the project."""
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.demo.__main__")
+
 import argparse
 import json
 import sys
@@ -15,9 +20,10 @@ from tqdm import tqdm
 
 from indexer.ingest.folders import find_images
 from models.boxes import box_iou
-from models.errors import DatasetError, PersonSearchError
+from models.command import command
+from models.errors import DatasetError
 from models.image import DecodedImage, encode_jpeg, read_image
-from service.demo.local import Client, LocalError, running_service
+from service.demo.local import Client, LocalError, NoAnswerError, running_service
 from service.demo.picture import Panel, draw_result
 
 DEMO_SCENES = Path(__file__).parent.parent / "demo_scenes"
@@ -50,8 +56,9 @@ class LookedFor:
     person: int | None
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; the exit code is 0, or 1 with one line that says what was missing."""
+    """Run the demo."""
     parser = argparse.ArgumentParser(prog="python -m service.demo", description=__doc__)
     parser.add_argument(
         "--scenes",
@@ -64,19 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
                         help="where the picture goes (default: demo)")  # fmt: skip
     parser.add_argument("--base-url", help="use this running service instead of an own one")
     options = parser.parse_args(arguments)
-    try:
-        with ExitStack() as stack:
-            paths, labels = read_scenes(options.scenes)
-            base_url = options.base_url
-            if base_url is None:
-                print("Starting the service on a free port, with an empty gallery …")
-                base_url = stack.enter_context(running_service())
-            client = Client(base_url)
-            stack.callback(client.close)
-            demo(client, paths, labels, options.out)
-    except (PersonSearchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as stack:
+        paths, labels = read_scenes(options.scenes)
+        base_url = options.base_url
+        if base_url is None:
+            print("Starting the service on a free port, with an empty gallery …")
+            base_url = stack.enter_context(running_service())
+        client = Client(base_url)
+        stack.callback(client.close)
+        demo(client, paths, labels, options.out)
     _say_how_to_go_on()
     return 0
 
@@ -117,14 +120,19 @@ def demo(client: Client, paths: Sequence[Path], labels: Labels | None, out: Path
 
     Raises:
         DatasetError: nobody was found to look for.
-        LocalError: the service answered with a problem.
+        NoAnswerError: the service is not there.
+        LocalError: it answered with a problem.
     """
     records: dict[Path, Any] = {}
     for path in tqdm(paths, desc="Adding scenes", unit="scene", file=sys.stdout):
         try:
             records[path] = client.post("/gallery/images", [path.read_bytes()])
+        except NoAnswerError:
+            raise
         except LocalError as error:
             tqdm.write(f"left out {path.name}: {error}")
+    if not records:
+        raise LocalError(f"the service took none of {len(paths)} scenes")
     found = sum(len(record["detections"]) for record in records.values())
     print(f"{len(records)} scenes hold {found} people.")
     wanted = None if labels is None else labelled_person(list(records), labels)
@@ -261,7 +269,3 @@ def _say_how_to_go_on() -> None:
         f"  {python} -m service               serve that gallery on http://localhost:8000\n"
         "  curl -F image=@crop.jpg http://localhost:8000/search"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

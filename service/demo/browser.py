@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from models.errors import PersonSearchError
+from models.packages import how_to_install
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,7 +35,7 @@ def find_chromium() -> str:
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
-        raise NoBrowserError("no Playwright: pip install --group dev") from None
+        raise NoBrowserError(f"no Playwright: {how_to_install('playwright')}") from None
     return found
 
 

@@ -22,9 +22,13 @@ KEY_VARIABLE = "PERSON_SEARCH_KEY"
 
 
 class LocalError(PersonSearchError):
-    """The service could not be started, or answered with a problem."""
+    """The service could not be started, does not answer, or answered with a problem."""
 
     code = "internal"
+
+
+class NoAnswerError(LocalError):
+    """There is no service at this address, or it ended."""
 
 
 class Client:
@@ -39,6 +43,7 @@ class Client:
         url = urlsplit(base_url)
         if url.scheme != "http" or not url.hostname or url.path not in ("", "/"):
             raise LocalError(f"expected http://host:port, got {base_url}")
+        self._base_url = base_url
         self._connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=180)
         secret = os.environ.get(KEY_VARIABLE)
         self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
@@ -47,7 +52,8 @@ class Client:
         """The JSON answer.
 
         Raises:
-            LocalError: the service is not there, or answers with a problem.
+            NoAnswerError: the service is not there.
+            LocalError: it answers with a problem.
         """
         return self._answer("GET", path, None, {})
 
@@ -60,7 +66,8 @@ class Client:
         """The JSON answer to a form with image files and JSON parts.
 
         Raises:
-            LocalError: the service is not there, or answers with a problem.
+            NoAnswerError: the service is not there.
+            LocalError: it answers with a problem.
         """
         boundary = secrets.token_hex(16)
         parts = [
@@ -97,7 +104,10 @@ class Client:
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise LocalError(f"{method} {path}: no answer ({error})") from error
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise NoAnswerError(
+                f"no service answers at {self._base_url}: {reason or error}"
+            ) from error
         if answer.status >= 400:
             try:
                 reason = json.loads(content)["detail"]

@@ -3,14 +3,18 @@
 Starts the service on a free port with the scenes that ship, unless a base URL is given.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("service.demo.page_pictures")
+
 import argparse
-import sys
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from models.errors import PersonSearchError
+from models.command import command
 from service.demo.browser import chromium
 from service.demo.local import Client, running_service
 
@@ -24,8 +28,9 @@ SIZES = {"desktop": (1360, 900, 1), "phone": (390, 844, 2)}
 BEGINNING = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    """Take the pictures; the exit code is 0, or 1 with one line that says why not."""
+    """Take the pictures."""
     parser = argparse.ArgumentParser(
         prog="python -m service.demo.page_pictures", description=__doc__
     )
@@ -38,19 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out, views = (README, IN_README) if options.readme else (options.out, VIEWS)
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with ExitStack() as stack:
-            base_url = options.base_url or stack.enter_context(running_service())
-            browser = stack.enter_context(chromium())
-            if options.base_url is None:
-                if not options.readme:
-                    take(browser, base_url, out, views={"empty": _empty}, dark=options.dark)
-                with closing(Client(base_url)) as client:
-                    fill(client)
-            take(browser, base_url, out, views=views, dark=options.dark)
-    except (PersonSearchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with ExitStack() as stack:
+        base_url = options.base_url or stack.enter_context(running_service())
+        client = stack.enter_context(closing(Client(base_url)))
+        client.get("/livez")
+        browser = stack.enter_context(chromium())
+        if options.base_url is None:
+            if not options.readme:
+                take(browser, base_url, out, views={"empty": _empty}, dark=options.dark)
+            fill(client)
+        take(browser, base_url, out, views=views, dark=options.dark)
     return 0
 
 
@@ -202,7 +204,3 @@ VIEWS = {
     "offline": _offline,
 }
 IN_README = {"search": _stored}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.tests.servers import free_port
 from models.errors import DatasetError
 from service.bench import __main__ as bench
+from service.demo import page_pictures
 from service.demo.__main__ import main, read_scenes
 from service.demo.local import Client, LocalError, running_service
 from service.tests.stub import picture
@@ -69,7 +71,7 @@ def test_the_demo_uses_labels_where_they_are(service, folder, tmp_path, capsys):
 
 def test_a_folder_without_enough_pictures_is_refused_in_one_line(tmp_path, capsys):
     for name in ("none", "."):
-        assert main(["--scenes", str(tmp_path / name)]) == 1
+        assert main(["--scenes", str(tmp_path / name)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert len(error.splitlines()) == 1
@@ -86,8 +88,29 @@ def test_pictures_without_people_are_said_to_be_so(service, tmp_path, capsys):
         (tmp_path / f"{number}.png").write_bytes(content)
     code, output = run(service, tmp_path, tmp_path / "out", capsys)
 
-    assert code == 1
+    assert code == 2
     assert "nobody was found" in output.err
+
+
+@pytest.mark.parametrize("command", [main, bench.main, page_pictures.main])
+def test_without_a_service_that_is_said_in_one_line(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where pictures would go
+    nowhere = f"http://127.0.0.1:{free_port()}"
+
+    assert command(["--base-url", nowhere]) == 2
+
+    assert capsys.readouterr().err == (
+        f"error: no service answers at {nowhere}: Connection refused\n"
+    )
+
+
+def test_a_service_that_takes_no_scene_is_said_to_be_so(service, tmp_path, capsys):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    code, output = run(service, tmp_path, tmp_path / "out", capsys)
+
+    assert code == 2
+    assert output.err == "error: the service took none of 2 scenes\n"
 
 
 def test_a_service_that_cannot_start_says_why():

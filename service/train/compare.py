@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import CliApp, SettingsConfigDict, SettingsError
 from tqdm import tqdm
 
-from models.command import FAILED, command
+from models.command import FAILED, command, goes_on
 from models.datasets.read import read_dataset
 from models.datasets.scene import SceneDataset
 from models.detector import OnnxDetector
@@ -153,13 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(told(error), file=sys.stderr)
         return FAILED
     config.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with logged(config.out):
-            outcome = compare(config)
-    except KeyboardInterrupt:
-        if not config.resume:
-            raise
-        raise KeyboardInterrupt("the same command goes on from here") from None
+    with goes_on() if config.resume else nullcontext(), logged(config.out):
+        outcome = compare(config)
     text = table(outcome)
     print(text)
     (config.out / "comparison.txt").write_text(text + "\n", encoding="utf-8")

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from models.command import without_ctrl_c
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED, Scene, SceneDataset
 from models.errors import DatasetError, PersonSearchError
 from models.preprocess import InputRule, prepare
 from service.train.answers import TeachersAnswers, with_means
 from service.train.augment import degraded
-from service.train.interrupts import left_to_the_first_process
 
 # Scenes whose aspect ratios differ by less are of like shape.
 LIKE_SHAPE = 2**0.25
@@ -320,7 +320,7 @@ def batches(
         generator=torch.Generator(),
     )
     try:
-        with left_to_the_first_process():
+        with without_ctrl_c():
             iterator = iter(loader)
         for batch in iterator:
             if isinstance(batch, PersonSearchError):

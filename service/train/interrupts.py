@@ -75,24 +75,6 @@ class Interrupts:
 
 
 @contextmanager
-def left_to_the_first_process() -> Iterator[None]:
-    """Let processes that are started within never see Ctrl-C: the training itself ends them.
-
-    For that moment this one does not see it either. Outside the main thread nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # What is ignored stays ignored in what is started, and in what that starts; a blocked signal
-    # would not stay blocked, for multiprocessing unblocks it.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def how_to_go_on(checkpoint: Path, *, resumed: bool) -> Iterator[None]:
     """Let a KeyboardInterrupt from within carry what is kept, and how to go on.
 

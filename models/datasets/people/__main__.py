@@ -7,27 +7,33 @@ does. With --sprites they are people without a background, for models.datasets.c
 with --scenes they are whole scenes, as models.datasets.scenes_json reads them.
 """
 
+if __name__ == "__main__":
+    from models.command import run
+
+    run("models.datasets.people.__main__")
+
 import argparse
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from models.command import command, goes_on, without_ctrl_c
 from models.datasets.people.cast import Wardrobe
 from models.datasets.people.render import Renderer
 from models.datasets.people.scenes import write_scenes
 from models.datasets.people.sprites import SPRITE_SIZE
 from models.datasets.people.studio import Job, Studio, contact_sheet, do
-from models.errors import PersonSearchError
+from models.datasets.scenes_json import refuse_another
 
 ON_A_SHEET = 12
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1, with one line on stderr, where something is not usable."""
+    """Entry point."""
     parser = argparse.ArgumentParser(
         prog="python -m models.datasets.people",
         description="Draw people who do not exist, with MakeHuman's CC0 assets: base mesh, "
@@ -70,47 +76,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     films = tuple(given.background)
     kind = "sprites" if given.sprites else "crops"
-    try:
-        if given.sheet is not None:
-            studio = Studio(kind, given.assets, films, given.seed)
-            shown = range(given.first, given.first + min(given.people, ON_A_SHEET))
-            contact_sheet(studio, shown, given.views).save(given.sheet)
-            return 0
-        end = given.first + given.people
-        if given.scenes is not None:
-            drawn = write_scenes(
-                given.out,
-                count=given.scenes,
-                people=range(given.first, end),
-                cameras=given.cameras,
-                seed=given.seed,
-                wardrobe=Wardrobe(given.assets),
-                renderer=Renderer(SPRITE_SIZE),
-            )
-            for _ in tqdm(drawn, total=given.scenes, desc="scenes", disable=None):
-                pass
-            return 0
-        given.out.mkdir(parents=True, exist_ok=True)
-        jobs = [
-            Job(kind, given.assets, films, given.seed, path, people, given.views)
-            for first in range(given.first, end, given.per_file)
-            if not (path := given.out / f"people-{first:05d}.zip").exists()
-            and (people := range(first, min(first + given.per_file, end)))
-        ]
-        with tqdm(total=len(jobs), desc="files of people", disable=None) as progress:
-            if given.processes == 1:
-                for job in jobs:
-                    do(job)
+    if given.sheet is not None:
+        studio = Studio(kind, given.assets, films, given.seed)
+        shown = range(given.first, given.first + min(given.people, ON_A_SHEET))
+        contact_sheet(studio, shown, given.views).save(given.sheet)
+        return 0
+    end = given.first + given.people
+    if given.scenes is not None:
+        refuse_another(given.out)
+        drawn = write_scenes(
+            given.out,
+            count=given.scenes,
+            people=range(given.first, end),
+            cameras=given.cameras,
+            seed=given.seed,
+            wardrobe=Wardrobe(given.assets),
+            renderer=Renderer(SPRITE_SIZE),
+        )
+        for _ in tqdm(drawn, total=given.scenes, desc="scenes", disable=None):
+            pass
+        return 0
+    given.out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        Job(kind, given.assets, films, given.seed, path, people, given.views)
+        for first in range(given.first, end, given.per_file)
+        if not (path := given.out / f"people-{first:05d}.zip").exists()
+        and (people := range(first, min(first + given.per_file, end)))
+    ]
+    with goes_on(), tqdm(total=len(jobs), desc="files of people", disable=None) as progress:
+        if given.processes == 1:
+            for job in jobs:
+                do(job)
+                progress.update()
+        else:
+            with without_ctrl_c():
+                pool = multiprocessing.get_context("spawn").Pool(given.processes)
+            with pool:
+                for _ in pool.imap_unordered(do, jobs):
                     progress.update()
-            else:
-                with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-                    for _ in pool.imap_unordered(do, jobs):
-                        progress.update()
-    except (PersonSearchError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,6 +11,7 @@ from models.datasets.people.garments import ATTRIBUTES, COVERED, LIMBS, Part
 from models.datasets.people.patterns import RGB, Cloth
 from models.datasets.people.shaders import FRAGMENT, VERTEX
 from models.errors import DatasetError
+from models.packages import how_to_install
 
 Picture = NDArray[np.uint8]
 
@@ -132,8 +133,10 @@ class Renderer:
         """
         try:
             import moderngl as gl
-        except ImportError as error:
-            raise DatasetError("drawing people needs moderngl: pip install '.[train]'") from error
+        except ImportError:
+            raise DatasetError(
+                f"drawing people needs moderngl: {how_to_install('moderngl')}"
+            ) from None
         moderngl: Any = gl  # its types do not know that a backend has a name
         try:
             self._context: Any = moderngl.create_context(
