@@ -366,3 +366,133 @@ def test_the_unexpected_is_a_500_that_tells_only_the_request_id(
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] in caplog.text
     assert client.get("/livez").status_code == 200
+
+
+def flood(before, unit, after, size=2**20):
+    return before + unit * (size // len(unit)) + after
+
+
+FLOODS = [
+    ("POST", "/search", flood(b'{"queries":[', b"{},", b"{}]}")),
+    ("POST", "/search", flood(b'{"queries":[', b"0,", b"0]}")),
+    ("POST", "/search", flood(b'{"filter":{"tags":{"all":[', b'"",', b'""]}}}')),
+    ("POST", "/search", flood(b'{"include":[', b'"",', b'""]}')),
+    ("POST", "/search", b"[" * 2**20),
+    ("POST", "/search", b'{"a":1' + b"".join(b',"%d":1' % n for n in range(90_000)) + b"}"),
+    ("POST", "/gallery/images:delete", flood(b'{"ids":[', b"{},", b"{}]}")),
+    ("POST", "/gallery/images:delete", b'{"ids":[' + b"{}," * 999 + b"{}]}"),
+    ("PATCH", "/gallery/images/img_x", flood(b'{"tags":[', b"1,", b"1]}")),
+    ("PATCH", "/gallery/images/img_x", b'{"attributes":{"a":1'
+     + b"".join(b',"%d":1' % n for n in range(90_000)) + b"}}"),
+    ("PUT", "/gallery/detections/det_x/label", b'{"label":"' + b"a" * 2**22 + b'"}'),
+    ("POST", "/evaluations", flood(b'{"protocol":{"queries":[', b"{},", b"{}]}}")),
+    ("POST", "/evaluations", flood(b'{"protocol":{"queries":[{"holds":[', b"{},", b"{}]}]}}")),
+    ("POST", "/evaluations", flood(b'{"protocol":{"queries":[],"images":[', b"0,", b"0]}}")),
+    ("POST", "/calibrations", flood(b'{"targets":[', b'"",', b"0]}")),
+    ("POST", "/erasures", flood(b'{"mode":"preview","image_ids":[', b"{},", b'""]}')),
+    ("POST", "/keys", flood(b'{"name":"a","scopes":[', b'"",', b"0]}")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body"), FLOODS, ids=lambda one: repr(one[:40]))
+def test_many_faults_cost_little_and_few_are_told(client, method, path, body):
+    began = time.process_time()
+    answer = client.request(method, path, content=body, headers=JSON)
+
+    assert time.process_time() - began < 2
+    assert answer.status_code in (400, 413, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.json().get("errors", [])) <= 20
+    assert len(answer.content) < 10_000
+
+
+@pytest.mark.parametrize("part", ["request", "metadata"])
+def test_many_faults_in_a_part_of_a_form_cost_little(client, part):
+    doors = {"request": ("/search", b'{"queries":['), "metadata": ("/gallery/images", b"[")}
+    path, before = doors[part]
+    document = flood(before, b'{"x":1},', b"{}]" + b"}" * (part == "request"), 250 * 2**10)
+    began = time.process_time()
+    answer = client.post(path, files={"image": crop("red")}, data={part: document.decode()})
+
+    assert time.process_time() - began < 2
+    assert_problem(answer, 422, "validation_failed")
+
+
+def test_a_document_is_refused_by_its_announced_length_and_by_its_real_one(live):
+    with live() as port:
+        for path, method in (("/gallery/images:delete", "POST"), ("/keys", "POST")):
+            for head in (b"Content-Length: 2000000", b"Transfer-Encoding: chunked"):
+                with socket.create_connection(("127.0.0.1", port)) as connection:
+                    connection.sendall(
+                        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
+                        + b"Content-Type: application/json\r\n" + head + b"\r\n\r\n"
+                    )  # fmt: skip
+                    with contextlib.suppress(ConnectionError):
+                        for _ in range(32 * (head[:1] == b"T")):
+                            connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+                    connection.settimeout(10)
+                    assert b" 413 " in connection.recv(100)
+
+
+def test_the_time_for_a_request_counts_from_its_head(live):
+    with live(search_deadline_s=1.5) as port:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.settimeout(20)
+            began = time.monotonic()
+            connection.sendall(
+                b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+                b"Content-Type: application/json\r\n\r\n"
+            )
+            with contextlib.suppress(OSError):
+                for _ in range(8):
+                    connection.sendall(b" ")
+                    time.sleep(0.5)
+            answer = connection.recv(1000)
+
+        assert b" 504 " in answer
+        assert time.monotonic() - began < 12
+
+
+def test_manifests_have_lines_that_can_be_read_and_not_too_many(start, tmp_path):
+    (tmp_path / "photos").mkdir()
+    jsonl = {"Content-Type": "application/jsonl"}
+    with start(import_dir=tmp_path / "photos") as client:
+        answer = client.post("/gallery/imports", content=b"\n" * 1_000_001, headers=jsonl)
+        assert_problem(answer, 413, "body_too_large")
+        answer = client.post("/gallery/imports", content=b"a" * 2**17, headers=jsonl)
+        assert answer.status_code == 202
+        job = answer.json()["job_id"]
+        ends = time.monotonic() + 30
+        while (record := client.get(f"/jobs/{job}").json())["state"] in ("queued", "running"):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert record["errors"][0]["problem"]["code"] == "body_too_large"
+
+
+def bodies(schema, schemas, seen):
+    """Every schema that a body is made of."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        if name not in seen:
+            seen.add(name)
+            yield from bodies(schemas[name], schemas, seen)
+        return
+    yield schema
+    for inner in [*schema.get("properties", {}).values(), *schema.get("anyOf", ()),
+                  *filter(None, [schema.get("items")])]:  # fmt: skip
+        yield from bodies(inner, schemas, seen)
+
+
+def test_every_list_in_a_body_has_an_end(client):
+    document = client.app.openapi()
+    schemas, seen, lists = document["components"]["schemas"], set(), 0
+    for path, ways in document["paths"].items():
+        for operation in ways.values():
+            for media in operation.get("requestBody", {}).get("content", {}).values():
+                for schema in bodies(media["schema"], schemas, seen):
+                    if schema.get("type") == "array":
+                        lists += 1
+                        assert "maxItems" in schema, (path, schema)
+                    if isinstance(schema.get("additionalProperties"), dict):
+                        assert "maxProperties" in schema, (path, schema)
+    assert lists > 10

@@ -217,7 +217,9 @@ class Settings(BaseSettings):
     request_max_files: int = Field(32, ge=1, le=1000, description="Most files in one request.")
     search_max_queries: int = Field(16, ge=1, le=256, description="Most queries in one search.")
     search_max_hits: int = Field(1000, ge=1, le=2048, description="Largest `limit` of a search.")
-    filter_max_values: int = Field(256, ge=1, description="Most values in one filter list.")
+    filter_max_values: int = Field(
+        256, ge=1, le=10_000, description="Most values in one filter list."
+    )
     metadata_max_bytes: int = Field(4096, ge=64, description="Most metadata of one image.")
     page_max_items: int = Field(500, ge=1, le=10_000, description="Largest page of a list.")
     search_queue_max: int = Field(64, ge=1, description="Searches that may wait.")

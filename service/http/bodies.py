@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
+import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,6 +21,12 @@ from indexer.errors import StorageFullError
 from service.http.errors import DeadlineError, RequestError, invalid_at, validation_error
 
 FIELD_MAX_BYTES = 256 * 2**10
+JSON_MAX_BYTES = 2**20  # of a document without pictures
+JSON_MAX_VALUES = 200_000  # commas and brackets, also those in texts
+MOST_NAMES = 64  # in one object; no body has as many
+SMALL_BYTES = 64 * 2**10
+
+_large_one: RunVar[anyio.Semaphore] = RunVar("large_one")
 
 T = TypeVar("T")
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -128,40 +137,70 @@ async def read_form(
         await form.close()
 
 
-async def read_json(request: Request, kind: type[T], *, deadline_s: float) -> T:
+async def read_json(
+    request: Request,
+    kind: type[T],
+    *,
+    deadline_s: float,
+    max_bytes: int = JSON_MAX_BYTES,
+    max_values: int = JSON_MAX_VALUES,
+) -> T:
     """Receive and check a JSON body.
+
+    Args:
+        max_bytes, max_values: no body that says what it should has more.
 
     Raises:
         RequestError, DeadlineError
     """
     accepted = ("application/json", "application/merge-patch+json")
-    body = await read_body(request, accepted, deadline_s=deadline_s)
-    return await anyio.to_thread.run_sync(parse_json, kind, body)
+    body = await read_body(request, accepted, deadline_s=deadline_s, max_bytes=max_bytes)
+    return cast(T, await _parse(kind, body, max_values))
 
 
-async def read_body(request: Request, accepted: Sequence[str], *, deadline_s: float) -> bytes:
+async def read_body(
+    request: Request, accepted: Sequence[str], *, deadline_s: float, max_bytes: int
+) -> bytearray:
     """Receive a body of one of some media types.
+
+    Args:
+        deadline_s: from now on.
 
     Raises:
         RequestError, DeadlineError
     """
     if media_type(request) not in accepted:
         raise RequestError("unsupported_media_type", f"Send {accepted[0]}.")
+    announced = request.headers.get("content-length", "0")
+    body = bytearray()
     try:
         async with asyncio.timeout(deadline_s):
-            return await request.body()
+            if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
+                raise _body_too_large(max_bytes)
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _body_too_large(max_bytes)
     except TimeoutError:
         raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+    return body
 
 
 @asynccontextmanager
 async def read_form_or_json(
-    request: Request, kind: type[T], *, max_files: int, deadline_s: float, expected: str
+    request: Request,
+    kind: type[T],
+    *,
+    max_files: int,
+    deadline_s: float,
+    expected: str,
+    picture_max_bytes: int,
 ) -> AsyncIterator[tuple[T | None, list[BinaryIO]]]:
     """Receive a JSON body, or a form with `image` files and the same JSON as its part `request`.
 
     Args:
         expected: the message when the body is neither.
+        picture_max_bytes: the JSON body may hold a picture of this size, in base64.
 
     Returns:
         The JSON, None for a form without it; and the files, which are deleted with the context.
@@ -171,7 +210,8 @@ async def read_form_or_json(
     """
     sent = media_type(request)
     if sent == "application/json":
-        yield await read_json(request, kind, deadline_s=deadline_s), []
+        max_bytes = JSON_MAX_BYTES + picture_max_bytes * 4 // 3
+        yield await read_json(request, kind, deadline_s=deadline_s, max_bytes=max_bytes), []
         return
     if sent != "multipart/form-data":
         raise RequestError("unsupported_media_type", expected)
@@ -180,17 +220,38 @@ async def read_form_or_json(
     ) as form:
         wanted: T | None = None
         if form.document is not None:
-            wanted = await anyio.to_thread.run_sync(parse_json, kind, form.document)
+            wanted = await _parse(kind, form.document, JSON_MAX_VALUES)
         yield wanted, [upload.file for upload in form.images]
 
 
-def parse_json(kind: Any, body: bytes) -> Any:
+async def _parse(kind: Any, body: bytes | bytearray, max_values: int) -> Any:
+    """parse_json off the event loop; of large bodies one at a time, for each takes memory."""
+    if len(body) < SMALL_BYTES:
+        return await anyio.to_thread.run_sync(parse_json, kind, body, max_values)
+    try:
+        turn = _large_one.get()
+    except LookupError:  # the first one of this event loop
+        turn = anyio.Semaphore(1)
+        _large_one.set(turn)
+    async with turn:
+        return await anyio.to_thread.run_sync(parse_json, kind, body, max_values)
+
+
+def parse_json(kind: Any, body: bytes | bytearray, max_values: int = JSON_MAX_VALUES) -> Any:
     """A document checked against a pydantic model or type.
 
     Raises:
-        RequestError: malformed_body when it is not one JSON document with unique names;
+        RequestError: body_too_large when it has more values than any document that says what it
+            should; malformed_body when it is not one JSON document with unique names;
             validation_failed when it does not say what it should.
     """
+    # Each value takes a hundred bytes of memory, so they are counted before there are any.
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > max_values:
+        raise RequestError(
+            "body_too_large",
+            f"The document has more than {max_values} commas and brackets.",
+            limits={"max_values": max_values},
+        )
     try:
         json.loads(body.decode(), object_pairs_hook=_unique_names)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -200,7 +261,9 @@ def parse_json(kind: Any, body: bytes) -> Any:
         raise validation_error(error.errors(include_input=False, include_url=False)) from None
     except (ValueError, RecursionError):
         raise RequestError(
-            "malformed_body", "The body is not one valid JSON document in UTF-8, each name once."
+            "malformed_body",
+            "The body is not one valid JSON document in UTF-8, each name once and no more than "
+            f"{MOST_NAMES} in one object.",
         ) from None
 
 
@@ -250,17 +313,20 @@ def refuse_unknown_parameters(request: Request) -> None:
 
 
 def deadline_of(request: Request, most_s: float) -> float:
-    """Seconds that a request may take: the setting, or X-Timeout-Ms where that is less.
+    """Seconds that are left for a request: of the setting, or of X-Timeout-Ms where that is less.
+
+    They count from the end of the request's head.
 
     Raises:
         RequestError: the header is not a number of milliseconds.
     """
     header = request.headers.get("x-timeout-ms")
-    if header is None:
-        return most_s
-    if not (header.isascii() and header.isdigit() and 0 < len(header) <= 9 and int(header) > 0):
-        raise RequestError("validation_failed", "X-Timeout-Ms: expected whole milliseconds.")
-    return min(most_s, int(header) / 1000)
+    if header is not None:
+        if not (header.isascii() and header.isdigit() and 0 < len(header) <= 9 and int(header) > 0):
+            raise RequestError("validation_failed", "X-Timeout-Ms: expected whole milliseconds.")
+        most_s = min(most_s, int(header) / 1000)
+    started_at: float = request.scope["state"]["started_at"]
+    return max(0.0, most_s - (time.monotonic() - started_at))
 
 
 async def _disconnected(request: Request) -> None:
@@ -270,9 +336,17 @@ async def _disconnected(request: Request) -> None:
 
 def _unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name stands twice")
+    if len(content) < len(pairs) or len(pairs) > MOST_NAMES:
+        raise ValueError("a name stands twice, or there are too many")
     return content
+
+
+def _body_too_large(max_bytes: int) -> RequestError:
+    return RequestError(
+        "body_too_large",
+        f"A body of this kind has at most {max_bytes} bytes.",
+        limits={"max_body_bytes": max_bytes},
+    )
 
 
 def _form_error(message: str, max_files: int) -> RequestError:

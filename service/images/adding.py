@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
 from starlette.datastructures import UploadFile
 
 from indexer.records import StoredScene
@@ -57,7 +58,7 @@ IMAGES_BODY = multipart_body(
     {
         "anyOf": [
             reference("ImageMetadata"),
-            {"type": "array", "items": reference("ImageMetadata")},
+            {"type": "array", "items": reference("ImageMetadata"), "maxItems": 32},
         ],
         "contentMediaType": "application/json",
     },
@@ -250,7 +251,8 @@ def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
     if form.document is None:
         return [ImageMetadata()] * count
     if form.document.lstrip()[:1] == b"[":
-        metadata = parse_json(list[ImageMetadata], form.document)
+        many = Annotated[list[ImageMetadata], Field(max_length=count)]
+        metadata = parse_json(many, form.document)
     else:
         metadata = [parse_json(ImageMetadata, form.document)]
     if len(metadata) != count:

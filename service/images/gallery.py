@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from indexer.errors import SceneNotFoundError
 from indexer.records import StoredScene
 from service.http.auth import authorize, check_scope, route_scope
-from service.http.bodies import check, read_json, refuse_unknown_parameters
+from service.http.bodies import check, deadline_of, read_json, refuse_unknown_parameters
 from service.http.errors import RequestError, too_many
 from service.http.openapi import FILE, body, json_body
 from service.images.pictures import PICTURE_HEADERS, picture, thumbnail_jpeg, upright_jpeg
@@ -66,7 +66,9 @@ def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePa
 )
 async def delete_images(request: Request, parts: PartsOf) -> Deleted:
     """Ids that are not there are passed over."""
-    wanted = await read_json(request, DeleteImages, deadline_s=parts.settings.ingest_deadline_s)
+    wanted = await read_json(
+        request, DeleteImages, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
+    )
 
     def delete() -> int:
         deleted = 0
@@ -110,7 +112,9 @@ async def patch_image(
     image_id: str, request: Request, response: Response, parts: PartsOf
 ) -> ImageRecord:
     """A merge patch: what is named changes, null removes. Filters see it at once."""
-    changes = await read_json(request, MetadataPatch, deadline_s=parts.settings.ingest_deadline_s)
+    changes = await read_json(
+        request, MetadataPatch, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
+    )
     if_match = request.headers.get("if-match")
 
     def patch() -> StoredScene:

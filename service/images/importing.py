@@ -16,6 +16,7 @@ from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
 from service.running.dependencies import PartsOf
 
+MOST_LINES = 1_000_000
 MANIFEST_TYPES = ("application/jsonl", "application/x-ndjson")
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
@@ -39,7 +40,15 @@ async def import_images(request: Request, parts: PartsOf) -> Response:
     if settings.import_dir is None:
         raise imports_off()
     deadline_s = deadline_of(request, settings.ingest_deadline_s)
-    manifest = await read_body(request, MANIFEST_TYPES, deadline_s=deadline_s)
+    manifest = await read_body(
+        request, MANIFEST_TYPES, deadline_s=deadline_s, max_bytes=settings.request_max_bytes
+    )
+    if manifest.count(b"\n") > MOST_LINES:
+        raise RequestError(
+            "body_too_large",
+            f"A manifest has at most {MOST_LINES} lines.",
+            limits={"max_lines": MOST_LINES},
+        )
     total = await anyio.to_thread.run_sync(lambda: sum(1 for _ in manifest_lines(manifest)))
     if not total:
         raise RequestError("validation_failed", "The manifest names no file.")

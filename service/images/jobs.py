@@ -24,6 +24,7 @@ from service.running.jobs import JobContext
 from service.running.parts import Parts
 
 MANIFEST = "manifest.jsonl"
+LINE_MAX_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
 
     def item(number: int, line: bytes) -> Item:
         try:
+            if len(line) > LINE_MAX_BYTES:
+                raise RequestError(
+                    "body_too_large", f"The line has more than {LINE_MAX_BYTES} bytes."
+                )
             entry: ImportLine = parse_json(ImportLine, line)
             check_metadata_size(entry, settings.metadata_max_bytes)
         except RequestError as error:
@@ -82,7 +87,7 @@ def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
     return _add_all(parts, context, items, context.arguments["total"])
 
 
-def manifest_lines(manifest: bytes) -> Iterator[tuple[int, bytes]]:
+def manifest_lines(manifest: bytes | bytearray) -> Iterator[tuple[int, bytes]]:
     """The lines that are not empty, with their numbers from 1."""
     for number, line in enumerate(io.BytesIO(manifest.removeprefix(codecs.BOM_UTF8)), 1):
         if line.strip():

@@ -54,7 +54,9 @@ class MetadataPatch(Schema):
     camera_id: CameraId | None = None
     captured_at: Time | None = None
     tags: list[Tag] | None = Field(None, max_length=MAX_TAGS)
-    attributes: dict[AttributeName, AttributeValue | None] | None = None
+    attributes: dict[AttributeName, AttributeValue | None] | None = Field(
+        None, max_length=2 * MAX_ATTRIBUTES
+    )
 
     def changes(self, stored: StoredScene) -> dict[str, object]:
         """The fields to change, attributes merged with the stored ones."""
@@ -72,7 +74,7 @@ class MetadataPatch(Schema):
 class DeleteImages(Schema):
     """Which images to delete."""
 
-    ids: list[Id] = Field(min_length=1, max_length=MAX_DELETED_IDS)
+    ids: list[Id] = Field(min_length=1, max_length=MAX_DELETED_IDS, fail_fast=True)
 
 
 class UploadQuery(Schema):
@@ -89,7 +91,9 @@ class UploadQuery(Schema):
 class ListQuery(Schema):
     """Parameters of GET /gallery/images."""
 
-    camera_id: list[CameraId] = Field([], description="Of any of these cameras.")
+    camera_id: list[CameraId] = Field(
+        [], max_length=10_000, fail_fast=True, description="Of any of these cameras."
+    )
     tag: list[Tag] = Field([], max_length=MAX_TAGS, description="With all of these tags.")
     captured_after: Time | None = Field(None, description="Taken at this time or later.")
     captured_before: Time | None = Field(None, description="Taken before this time.")

@@ -13,7 +13,7 @@ JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 class JobsQuery(Schema):
     """Parameters of GET /jobs."""
 
-    state: list[JobState] = Field([], description="In any of these states.")
+    state: list[JobState] = Field([], max_length=64, description="In any of these states.")
     kind: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
         [], max_length=64, description="Of any of these kinds."
     )

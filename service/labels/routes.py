@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
-from service.http.bodies import read_json, refuse_unknown_parameters
+from service.http.bodies import deadline_of, read_json, refuse_unknown_parameters
 from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import body, json_body
 from service.images.schemas import DetectionRecord, ImageDetection
@@ -24,6 +24,8 @@ from service.labels.schemas import (
 )
 from service.running.dependencies import PartsOf
 
+PROTOCOL_MAX_BYTES = 16 * 2**20
+PROTOCOL_MAX_VALUES = 1_000_000
 BODIES = (CalibrationRequest, EvaluationRequest, EvaluationResult, Label)
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
@@ -38,7 +40,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
 async def put_label(detection_id: str, request: Request, parts: PartsOf) -> DetectionRecord:
     """Say who it is, instead of what was said before. Evaluations and calibrations use labels;
     rankings never do."""
-    wanted = await read_json(request, Label, deadline_s=parts.settings.ingest_deadline_s)
+    wanted = await read_json(
+        request, Label, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
+    )
     parts.disk.check()
     found = await anyio.to_thread.run_sync(parts.gallery.people.label, detection_id, wanted.label)
     return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
@@ -69,7 +73,11 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
     camera, and the recall of the detector where the protocol's places have boxes. The answer is a
     job; its `result` is an EvaluationResult."""
     wanted = await read_json(
-        request, EvaluationRequest, deadline_s=parts.settings.ingest_deadline_s
+        request,
+        EvaluationRequest,
+        deadline_s=deadline_of(request, parts.settings.ingest_deadline_s),
+        max_bytes=PROTOCOL_MAX_BYTES,
+        max_values=PROTOCOL_MAX_VALUES,
     )
     sent = wanted.model_dump_json().encode()
 
@@ -96,7 +104,9 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Cal
     `fmr`, and searches may ask for a `max_fmr`. What the labels cannot support is refused: a rate
     takes 30 / rate pairs or more (the rule of 30), and 20 people."""
     wanted = await read_json(
-        request, CalibrationRequest, deadline_s=parts.settings.ingest_deadline_s
+        request,
+        CalibrationRequest,
+        deadline_s=deadline_of(request, parts.settings.ingest_deadline_s),
     )
     parts.disk.check()
     made = await anyio.to_thread.run_sync(parts.gallery.calibrations.make, wanted.targets)

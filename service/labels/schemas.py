@@ -12,6 +12,8 @@ from service.http.fields import LEAST_RATE, PRINTABLE, Box, Id, Schema, Time
 
 MAX_TARGETS = 16
 MAX_QUERIES = 10_000
+MAX_PLACES = 10_000  # of one person
+MAX_IMAGES = 200_000
 
 LabelName = Annotated[str, StringConstraints(pattern=PRINTABLE, min_length=1, max_length=255)]
 Rate = Annotated[FiniteFloat, Field(ge=LEAST_RATE, lt=1)]
@@ -61,7 +63,12 @@ class ProtocolQuery(Schema):
         description="Who it is: queries of one name are drawn together for the intervals. Null is "
         "somebody of their own.",
     )
-    holds: list[KnownPlace] = Field(min_length=1, description="Every place where the person is.")
+    holds: list[KnownPlace] = Field(
+        min_length=1,
+        max_length=MAX_PLACES,
+        fail_fast=True,
+        description="Every place where the person is.",
+    )
 
     @model_validator(mode="after")
     def _names_one_person(self) -> Self:
@@ -78,8 +85,8 @@ class EvaluationProtocol(Schema):
     none has: then images are ranked by their most similar detection.
     """
 
-    queries: list[ProtocolQuery] = Field(min_length=1, max_length=MAX_QUERIES)
-    images: list[Id] | None = Field(
+    queries: list[ProtocolQuery] = Field(min_length=1, max_length=MAX_QUERIES, fail_fast=True)
+    images: Annotated[list[Id], Field(max_length=MAX_IMAGES, fail_fast=True)] | None = Field(
         None, min_length=1, description="The images that are searched; null is all that are stored."
     )
 

@@ -9,12 +9,16 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from indexer.records import SceneFilter, TimeOfDay
 from service.http.fields import CameraId, Id, Schema, Tag, Time
 
+MOST_VALUES = 10_000
+"""What PERSON_SEARCH_FILTER_MAX_VALUES may be at most."""
+MANY = Field(max_length=MOST_VALUES, fail_fast=True)
+
 
 class CameraFilter(Schema):
     """Of which cameras; images without a camera pass `not_in`."""
 
-    in_: list[CameraId] | None = Field(None, alias="in")
-    not_in: list[CameraId] = Field([])
+    in_: Annotated[list[CameraId], MANY] | None = Field(None, alias="in")
+    not_in: Annotated[list[CameraId], MANY] = Field([])
 
 
 class TimeFilter(Schema):
@@ -69,15 +73,15 @@ class TimeOfDayFilter(Schema):
 class TagFilter(Schema):
     """With all of, at least one of, none of these tags."""
 
-    all: list[Tag] = Field([])
-    any: list[Tag] = Field([])
-    none: list[Tag] = Field([])
+    all: Annotated[list[Tag], MANY] = Field([])
+    any: Annotated[list[Tag], MANY] = Field([])
+    none: Annotated[list[Tag], MANY] = Field([])
 
 
 class ImageFilter(Schema):
     """Images that are left out."""
 
-    not_in: list[Id] = Field([])
+    not_in: Annotated[list[Id], MANY] = Field([])
 
 
 class SearchFilter(Schema):

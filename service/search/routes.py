@@ -59,6 +59,7 @@ async def detect(request: Request, parts: PartsOf) -> DetectedPeople:
                 "validation_failed", "/image: send one file: curl -F image=@picture.jpg"
             )
         file = form.images[0].file
+        deadline_s = deadline_of(request, settings.search_deadline_s)
         detector = TimedDetector(parts.detector)
 
         def work() -> tuple[int, int, Any]:
@@ -104,8 +105,10 @@ async def search(request: Request, parts: PartsOf) -> SearchResponse:
         max_files=settings.search_max_queries,
         deadline_s=deadline_s,
         expected="Send multipart/form-data with an image, or application/json.",
+        picture_max_bytes=settings.image_max_bytes,
     ) as (wanted, files):
-        return await _search(request, wanted or SearchRequest(), files, parts, deadline_s)
+        left_s = deadline_of(request, settings.search_deadline_s)
+        return await _search(request, wanted or SearchRequest(), files, parts, left_s)
 
 
 async def _search(

@@ -9,6 +9,9 @@ from service.http.fields import LEAST_RATE, Box, Id, ModelOfIndex, Schema, Time
 from service.images.schemas import Detection, ImageDetection
 from service.search.filters import SearchFilter
 
+MOST_QUERIES = 256
+"""What PERSON_SEARCH_SEARCH_MAX_QUERIES may be at most."""
+
 # --- requests
 
 
@@ -57,7 +60,9 @@ class SearchRequest(Schema):
     Without `queries`, each uploaded `image` is one person's crop.
     """
 
-    queries: list[Query] = Field([], description="Pictures of the one person looked for.")
+    queries: list[Query] = Field(
+        [], max_length=MOST_QUERIES, description="Pictures of the one person looked for."
+    )
     fusion: Literal["max", "mean"] = Field(
         "max",
         description="Several queries: rank by the best score of any, or by their mean embedding.",
@@ -81,7 +86,7 @@ class SearchRequest(Schema):
         True, description="Leave out the stored image that a query comes from or is identical to."
     )
     include: list[Literal["crop_url", "explanation"]] = Field(
-        [], description="What each hit is to hold besides."
+        [], max_length=16, description="What each hit is to hold besides."
     )
 
 

@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
-from service.http.bodies import read_json, refuse_unknown_parameters
+from service.http.bodies import deadline_of, read_json, refuse_unknown_parameters
 from service.http.keys import StoredKey, new_key_id
 from service.http.openapi import body, json_body
 from service.running.dependencies import PartsOf
@@ -27,7 +27,9 @@ BODIES = (KeyRequest,)
 async def make_key(request: Request, response: Response, parts: PartsOf) -> MadeKey:
     """Its secret is in this answer, and nowhere else: only a hash of it is kept. It counts from now
     on. The first key of a service comes from its settings."""
-    wanted = await read_json(request, KeyRequest, deadline_s=parts.settings.search_deadline_s)
+    wanted = await read_json(
+        request, KeyRequest, deadline_s=deadline_of(request, parts.settings.search_deadline_s)
+    )
 
     def make() -> tuple[StoredKey, str]:
         id, scopes = new_key_id(), sorted(set(wanted.scopes))

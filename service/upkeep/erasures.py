@@ -68,10 +68,16 @@ async def erase(request: Request, parts: PartsOf) -> Response:
     deadline_s = deadline_of(request, parts.settings.search_deadline_s)
     expected = "Send application/json, or multipart/form-data with an image."
     async with read_form_or_json(
-        request, ErasureRequest, max_files=1, deadline_s=deadline_s, expected=expected
+        request,
+        ErasureRequest,
+        max_files=1,
+        deadline_s=deadline_s,
+        expected=expected,
+        picture_max_bytes=parts.settings.image_max_bytes,
     ) as (wanted, files):
         if wanted is None:
             raise RequestError("validation_failed", "/request: say what is meant, as JSON.")
+        deadline_s = deadline_of(request, parts.settings.search_deadline_s)
         return await _erase(request, parts, wanted, files, deadline_s)
 
 

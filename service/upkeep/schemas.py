@@ -1,7 +1,7 @@
 """What requests and responses about snapshots, erasures, the audit trail and the index hold."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from service.search.schemas import Query
 from service.upkeep.erasing import Meant, Selected
 
 MAX_ERASED_IDS = 1000
+ERASED = Field(min_length=1, max_length=MAX_ERASED_IDS, fail_fast=True)
 MAX_LISTED_MATCHES = 1000
 REMAINS = (
     "The pictures stay, and still show the person: only the detections and their embeddings are "
@@ -153,9 +154,9 @@ class ErasureRequest(Schema):
 
     mode: Literal["preview", "execute"]
     token: str | None = Field(None, max_length=64, description="Of a preview, to execute it.")
-    image_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
-    external_ids: list[ExternalId] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
-    detection_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_ERASED_IDS)
+    image_ids: Annotated[list[Id], ERASED] | None = None
+    external_ids: Annotated[list[ExternalId], ERASED] | None = None
+    detection_ids: Annotated[list[Id], ERASED] | None = None
     label: LabelName | None = Field(None, description="Everybody whom people call so.")
     filter: SearchFilter | None = Field(None, description="With one condition at least.")
     query: Query | None = Field(
