@@ -64,7 +64,7 @@ def truncated():
         (lambda: b"%PDF-1.7 ...", 415, "unsupported_image_format"),
         (lambda: picture(size=(16, 16)), 422, "image_too_small"),
         (lambda: b"\xff\xd8\xff\xe0" + bytes(100), 422, "image_truncated"),
-        (lambda: b"II*\0" + bytes(50), 415, "unsupported_image_format"),
+        (lambda: b"II*\0" + bytes(50), 422, "image_corrupt"),
     ],
     ids=["empty", "truncated", "bomb", "long", "pdf", "small", "torn", "tiff"],
 )

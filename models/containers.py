@@ -281,6 +281,8 @@ def _tiff(data: bytes) -> bytes:
     word, counted, entry = ("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")
     try:
         (at,) = struct.unpack_from(order + word, data, 8 if big else 4)
+        if at < (16 if big else 8):
+            raise CorruptImageError("The TIFF's directory lies in its header.")
         (count,) = struct.unpack_from(order + counted, data, at)
         if count > MAX_PARTS:
             raise TooComplexImageError(f"The TIFF has a directory of {count} entries.")
