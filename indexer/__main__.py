@@ -232,6 +232,7 @@ def reindex(asked: argparse.Namespace) -> int:
                 gallery,
                 model,
                 detector_of,
+                skip_unreadable=asked.skip_unreadable,
                 on_progress=lambda told: _advance(bar, told.done, told.total),
                 on_failure=fail,
             )
@@ -404,6 +405,8 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     which = one.add_mutually_exclusive_group(required=True)
     model_help = "model directory, or the name of one that ships"
     which.add_argument("--model", type=Path, metavar="PATH", help=model_help)
+    skip_help = "go on without scenes whose pictures cannot be read; nobody is found in them"
+    one.add_argument("--skip-unreadable", action="store_true", help=skip_help)
     which.add_argument("--rollback", action="store_true", help="back to the model before")
     threads_help = "for the detector; 0 is one per core, or CPU of a container's quota"
     one.add_argument("--threads", type=int, default=0, metavar="N", help=threads_help)

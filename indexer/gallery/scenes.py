@@ -72,6 +72,25 @@ class Scenes:
                 scenes.get(connection, scene_id)  # a scene removed meanwhile is not damage
             raise
 
+    def mend(self, sha256: str, content: bytes) -> bool:
+        """Store the original of a scene anew where it is gone or damaged; whether it was.
+
+        Args:
+            content: the file, whose SHA-256 it is.
+
+        Raises:
+            StorageFullError, GalleryError: nothing was changed.
+        """
+        try:
+            self._writer.originals.read(sha256)
+        except GalleryDamagedError:
+            with self._writer.changing():
+                if self.find(sha256) is None:
+                    return False
+                self._writer.originals.put(sha256, content, self._writer.on_step)
+            return True
+        return False
+
     def picture(self, scene_id: str) -> DecodedImage:
         """The original of a scene, decoded, whatever the limits were when it came.
 

@@ -22,6 +22,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -351,6 +352,8 @@ def _load(
             stored += Stored(failed=((path, about["error"]),))
             continue
         if "known" in about:
+            with suppress(ImageError, OSError):  # what was read a moment ago may be gone
+                gallery.scenes.mend(about["sha256"], read_file(Path(path), limits))
             stored += Stored(skipped=1)
             continue
         try:

@@ -65,6 +65,8 @@ def index_scene(
     sha256 = hashlib.sha256(content).hexdigest()
     stored = gallery.scenes.find(sha256)
     if stored is not None:
+        if gallery.scenes.mend(sha256, content):
+            _log.warning("the original of %s was gone or damaged, and is stored again", stored.id)
         return AddResult(stored, created=False)
     if external_id is not None and gallery.scenes.count(SceneFilter(external_id=external_id)):
         raise ExternalIdConflictError(f"another scene has the external id {external_id!r}")

@@ -18,6 +18,7 @@ from indexer.evaluation.comparison import Comparison, compare
 from indexer.gallery.gallery import Gallery
 from indexer.ingest.ingest import DetectorOf, find_people
 from indexer.records import GalleryModel, Generation
+from models.detections import Detections
 from models.errors import ImageError, PersonSearchError
 
 SCENES_AT_ONCE = 500
@@ -40,6 +41,7 @@ def reindex(
     *,
     activate: bool = True,
     min_map_ratio: float | None = None,
+    skip_unreadable: bool = False,
     run: Callable[[Work], None] = lambda work: work(),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_failure: Callable[[str, PersonSearchError], None] = lambda scene_id, error: None,
@@ -56,6 +58,8 @@ def reindex(
         activate: whether to activate it then; otherwise it is parked.
         min_map_ratio: activate it only when its search mAP on the labelled people is at least this
             share of the active generation's, see indexer/evaluation/comparison.py.
+        skip_unreadable: scenes whose picture cannot be read are in the generation, with nobody in
+            them; otherwise they keep it from being activated.
         run: runs the work on one scene, here or elsewhere, and returns when it is done.
         on_progress: is told after each scene, and may raise to end here.
         on_failure: is told of each scene that cannot be indexed.
@@ -78,11 +82,14 @@ def reindex(
     generation = gallery.generations.begin(model)
     try:
         while True:
-            failed = _fill(gallery, generation, detector_of, run, on_progress, on_failure)
-            if failed:
+            failed = _fill(
+                gallery, generation, detector_of, run, on_progress, on_failure, skip_unreadable
+            )
+            if failed and not skip_unreadable:
                 raise ReindexIncompleteError(
                     f"{model.name} cannot index all images, {failed} failed; the model was not "
-                    "changed"
+                    "changed. Add the same pictures again, which repairs them, delete the images, "
+                    "or go on without them: skip_unreadable"
                 )
             if not activate:
                 gallery.generations.park(generation.id)
@@ -122,6 +129,7 @@ def _fill(
     run: Callable[[Work], None],
     on_progress: Callable[[Progress], None],
     on_failure: Callable[[str, PersonSearchError], None],
+    skip_unreadable: bool,
 ) -> int:
     """Give a generation every scene that it lacks; returns how many could not be indexed."""
     after = failed = 0
@@ -142,6 +150,9 @@ def _fill(
             except (ImageError, GalleryDamagedError) as error:
                 failed += 1
                 on_failure(scene_id, error)
+                if skip_unreadable:
+                    nobody = Detections.empty(generation.model.embedding_dim)
+                    gallery.generations.add_people(generation.id, scene_id, nobody)
             else:
                 done += 1
             on_progress(Progress(min(done, total), total, failed))

@@ -274,6 +274,24 @@ def test_a_scene_that_cannot_be_indexed_leaves_the_old_model_answering(gallery, 
     assert reindex(gallery, NEW, detector_of).state == "active"
 
 
+def test_scenes_that_cannot_be_read_are_left_out_where_that_is_asked(gallery, tmp_path):
+    scene = gallery.scenes.page().scenes[4]
+    (tmp_path / "gallery" / "originals" / scene.sha256).unlink()
+    failed = []
+
+    done = reindex(
+        gallery,
+        NEW,
+        detector_of,
+        skip_unreadable=True,
+        on_failure=lambda id, error: failed.append(id),
+    )
+
+    assert done.state == "active"
+    assert failed == [scene.id]
+    assert gallery.get(scene.id).detections == ()
+
+
 def test_a_generation_is_activated_only_when_it_has_every_scene(gallery):
     generation = gallery.generations.begin(NEW)
 

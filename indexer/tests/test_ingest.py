@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from indexer.errors import ExternalIdConflictError, StorageFullError
+from indexer.errors import ExternalIdConflictError, GalleryDamagedError, StorageFullError
 from indexer.ingest.folders import find_images
 from indexer.ingest.ingest import MAX_DETECTIONS, index_scene, ingest
 from indexer.records import SceneFilter
@@ -240,3 +240,22 @@ def test_a_full_disk_ends_the_run(gallery, detector, photos, monkeypatch):
 
     assert gallery.scenes.count() == 0
     assert gallery.search(np.eye(DIM, dtype=np.float32)[0], k=1) == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "flipped"])
+def test_adding_a_picture_again_repairs_its_stored_file(gallery, detector, tmp_path, damage):
+    content = picture(3)
+    scene = index_scene(content, detector, gallery).scene
+    original = tmp_path / "gallery" / "originals" / scene.sha256
+    if damage == "gone":
+        original.unlink()
+    else:
+        original.write_bytes(content[:40] if damage == "torn" else content[:-1] + b"?")
+    with pytest.raises(GalleryDamagedError):
+        gallery.scenes.content(scene.id)
+
+    again = index_scene(content, detector, gallery)
+
+    assert not again.created
+    assert gallery.scenes.content(scene.id) == content
+    assert gallery.scenes.picture(scene.id).width == scene.width

@@ -39,6 +39,7 @@ def change_model(parts: Parts, context: JobContext) -> dict[str, Any]:
             parts.detectors.of,
             activate=context.arguments["activate"],
             min_map_ratio=context.arguments.get("min_map_ratio"),
+            skip_unreadable=context.arguments.get("skip_unreadable", False),
             run=context.infer_and_store,
             on_progress=tell,
             on_failure=context.failed_item,

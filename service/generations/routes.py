@@ -66,7 +66,13 @@ async def reindex_with(
         if ratio is not None:
             await anyio.to_thread.run_sync(_check_labels, parts)
         return await _change_model(
-            request, parts, keyed, known.of_gallery, activate=activate, min_map_ratio=ratio
+            request,
+            parts,
+            keyed,
+            known.of_gallery,
+            activate=activate,
+            min_map_ratio=ratio,
+            skip_unreadable=query.skip_unreadable,
         )
 
     return await parts.idempotency.answer_once(
@@ -115,6 +121,7 @@ async def _change_model(
     *,
     activate: bool,
     min_map_ratio: float | None = None,
+    skip_unreadable: bool = False,
 ) -> JsonAnswer:
     def check() -> None:
         parts.disk.check()
@@ -124,7 +131,12 @@ async def _change_model(
             raise GenerationBuildingError("A job of this kind is not done yet; see GET /jobs")
 
     await anyio.to_thread.run_sync(check)
-    arguments = {"model": asdict(model), "activate": activate, "min_map_ratio": min_map_ratio}
+    arguments = {
+        "model": asdict(model),
+        "activate": activate,
+        "min_map_ratio": min_map_ratio,
+        "skip_unreadable": skip_unreadable,
+    }
     return await accept(request, parts, keyed, "reindex", arguments)
 
 

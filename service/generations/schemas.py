@@ -82,6 +82,11 @@ class ReindexQuery(Schema):
     activate: Literal["auto", "manual"] = Field(
         "auto", description="auto: it answers once it has all images. manual: it is kept."
     )
+    skip_unreadable: bool = Field(
+        False,
+        description="Go on without images whose pictures cannot be read: nobody is found in them. "
+        "Otherwise the job names them and fails, and the model is not changed.",
+    )
     min_map_ratio: float | None = Field(
         None,
         gt=0,

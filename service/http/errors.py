@@ -120,7 +120,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     "reindex_incomplete": ProblemKind(
         409,
         "Some images could not be indexed anew",
-        "The job's errors name them: delete them, or restore their files, and start it again.",
+        "The job's errors name them: add the files again, delete them, or skip_unreadable=true.",
     ),
     "too_few_labels": ProblemKind(
         409,
