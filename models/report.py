@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from models import bench
 from models.command import command
-from models.detector import PROVIDERS, OnnxDetector
+from models.detector import PROVIDERS, OnnxDetector, model_directory
 from models.evaluate import Found
 from models.model_card import load_card
 from models.reporting.cited import CITED, CUHK_SYSU, GALLERY_SIZE, published
@@ -40,7 +40,7 @@ TIMED_SCENES, TIMED_ROUNDS = 4, 3
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     require_matplotlib()
-    runs = [Run(path, load_card(path)) for path in options.model]
+    runs = [Run(path, load_card(model_directory(path))) for path in options.model]
     groups = by_head(runs)
     plus = [run for own in groups.values() for run in own if run.card.pixel_wise]
     subjects = read_subjects(options.data, options.limit)
@@ -77,7 +77,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model", type=Path, action="append", required=True, metavar="DIR",
-        help="model directory; several times: models of one head are seeds of one row",
+        help="model directory, or the name of one that ships; several times: models of one head "
+        "are seeds of one row",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR",

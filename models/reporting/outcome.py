@@ -9,6 +9,14 @@ from models.errors import ModelFileError
 from models.model_card import ModelCard
 from models.reporting.words import HEAD_NAMES
 
+NOT_LEARNED = {
+    "seed", "name", "device", "threads", "workers", "log_every", "checkpoint_every",
+    "evaluate_every", "val_scenes", "gallery_size",
+}  # fmt: skip
+"""Flags of a training in which its seeds may differ."""
+
+SHOWN = 3
+
 
 @dataclass(frozen=True)
 class Run:
@@ -82,8 +90,8 @@ def by_head(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs of each head, which are its seeds, in the order of HEAD_NAMES.
 
     Raises:
-        ModelFileError: a head is unknown, a model is given twice, or one head's models have
-            different backbones: a mean over them would say nothing.
+        ModelFileError: a head is unknown, a model is given twice, or one head's models are not
+            seeds of one training: a mean over them would say nothing.
     """
     groups: dict[str, list[Run]] = {head: [] for head in HEAD_NAMES}
     seen: dict[str, Path] = {}
@@ -99,11 +107,33 @@ def by_head(runs: Sequence[Run]) -> dict[str, list[Run]]:
             )
         seen[run.card.fingerprint] = run.path
         groups[run.card.head].append(run)
-    for head, own in groups.items():
-        backbones = sorted({run.card.backbone for run in own})
-        if len(backbones) > 1:
-            raise ModelFileError(
-                f"the models of head {head} are seeds of one row: expected one backbone, "
-                f"got {', '.join(backbones)}"
-            )
+    for head, (first, *others) in ((head, own) for head, own in groups.items() if own):
+        for other in others:
+            apart = _differ(first.card, other.card)
+            if apart:
+                raise ModelFileError(
+                    f"{first.path} and {other.path} both have the head {head}, and are no seeds of "
+                    f"one training ({', '.join(apart)}): expected one of them in a report"
+                )
     return {head: own for head, own in groups.items() if own}
+
+
+def _differ(one: ModelCard, other: ModelCard) -> list[str]:
+    """What keeps two models from being seeds of one training; nothing where they are."""
+    if not (one.training and other.training):
+        return ["a card does not tell how its model was trained"]
+    mine, theirs = ({**_flat(card.training), "backbone": card.backbone} for card in (one, other))
+    return [
+        f"{name} {mine.get(name)} and {theirs.get(name)}"
+        for name in mine | theirs
+        if name not in NOT_LEARNED and mine.get(name) != theirs.get(name)
+    ][:SHOWN]
+
+
+def _flat(training: dict[str, Any]) -> dict[str, Any]:
+    """What a card tells of the training, with the names of datasets alone."""
+    recipe = training.get("recipe", {})
+    told = {name: value for name, value in training.items() if name not in ("recipe", "licence")}
+    if isinstance(told.get("scenes"), list):
+        told["scenes"] = [part.get("name") for part in told["scenes"] if isinstance(part, dict)]
+    return told | (recipe if isinstance(recipe, dict) else {})

@@ -43,7 +43,8 @@ def page(outcomes: Sequence[Outcome], runs: Sequence[Run], pictures: Pictures, m
         *(_trends(outcome) for outcome in outcomes),
         "Spread over seeds of a difference between two heads: the root of the sum of both "
         "variances, how far two more seeds might come apart. Over the queries: the standard error "
-        "of the mean of each query's difference in AP, had other queries been asked.",
+        "of the mean of each query's difference in AP, had other queries been asked. A difference "
+        "that is not larger than both, or between two heads of one seed each, settles nothing.",
         "## 1. Who finds people, and who tells them apart",
         "Boxes and detection scores of one model, embeddings of another, which describes the boxes "
         "as they were found; on the diagonal a model describes its own boxes anew, so that all "

@@ -1,4 +1,4 @@
-"""What the numbers say of the published trends: yes or no, by how much, and how sure."""
+"""What the numbers say of the published trends: yes, no or not settled, and by how much."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +18,8 @@ from models.reporting.words import (
     role_name,
 )
 
-YES, NO, NOT_MEASURED = "yes", "no", "not measured"
+YES, NO = "yes", "no"
+NOT_SETTLED, NOT_MEASURED = "not settled", "not measured"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Difference:
     Attributes:
         mean: of the seeds' means, or of the seeds' own differences where they are paired.
         of_seeds: its standard deviation from seed to seed; None for one seed.
+        paired: whether the same models are on both sides.
         of_queries: its standard error, had other queries been asked; None for fewer than two.
         seeds: how many.
     """
@@ -45,6 +47,7 @@ class Difference:
     of_seeds: float | None
     of_queries: float | None
     seeds: str
+    paired: bool = False
 
     @property
     def spread(self) -> float:
@@ -53,8 +56,9 @@ class Difference:
 
     @property
     def settled(self) -> bool:
-        """Whether it is larger than its spread."""
-        return abs(self.mean) > self.spread
+        """Whether it is larger than its spread, which between two heads takes several seeds."""
+        known = self.paired or self.of_seeds is not None
+        return known and abs(self.mean) > self.spread
 
     def __str__(self) -> str:
         parts = [f"{points(self.mean)} points of mAP"]
@@ -87,7 +91,7 @@ def difference(more: Cell, less: Cell, *, paired: bool = False) -> Difference | 
     own, other = (np.mean(cell.values("search", "ap"), axis=0) for cell in (more, less))
     by_query = own - other
     of_queries = deviation(by_query.tolist()) / sqrt(len(by_query)) if len(by_query) > 1 else None
-    return Difference(float(np.mean(a) - np.mean(b)), of_seeds, of_queries, seeds)
+    return Difference(float(np.mean(a) - np.mean(b)), of_seeds, of_queries, seeds, paired)
 
 
 def trends(outcome: Outcome) -> list[Trend]:
@@ -101,28 +105,26 @@ def trends_of_whole_models(outcome: Outcome) -> list[Trend]:
     found = [_trend("NAE has a higher search mAP than OIM", "nae", "oim", outcome)]
     for head in outcome.heads(PIXEL_HEADS) or PIXEL_HEADS[:1]:
         claim = f"{HEAD_NAMES[head]} is at least as good as NAE"
-        found.append(_trend(claim, head, "nae", outcome, or_equal=True))
+        found.append(_trend(claim, head, "nae", outcome))
     for head in outcome.heads():
         gain = difference(outcome.whole[head], outcome.unweighted[head], paired=True)
         found.append(_told(f"class-weighted similarity helps {HEAD_NAMES[head]}", gain))
     return found
 
 
-def _trend(claim: str, more: str, less: str, outcome: Outcome, *, or_equal: bool = False) -> Trend:
+def _trend(claim: str, more: str, less: str, outcome: Outcome) -> Trend:
     missing = [HEAD_NAMES[head] for head in (more, less) if head not in outcome.whole]
     if missing:
         return Trend(claim, NOT_MEASURED, f"no model of head {' or '.join(missing)} was given")
-    return _told(claim, difference(outcome.whole[more], outcome.whole[less]), or_equal=or_equal)
+    return _told(claim, difference(outcome.whole[more], outcome.whole[less]))
 
 
-def _told(claim: str, gain: Difference | None, *, or_equal: bool = False) -> Trend:
+def _told(claim: str, gain: Difference | None) -> Trend:
     if gain is None:
         return Trend(claim, NOT_MEASURED, "the dataset asks no queries")
-    appears = gain.mean > 0 or (or_equal and gain.mean == 0)
-    says = str(gain)
     if not gain.settled:
-        says += "; the difference is within its spread: these runs do not settle it"
-    return Trend(claim, YES if appears else NO, says)
+        return Trend(claim, NOT_SETTLED, str(gain))
+    return Trend(claim, YES if gain.mean > 0 else NO, str(gain))
 
 
 def _order(role: str, outcome: Outcome) -> Trend:
@@ -155,5 +157,5 @@ def _order(role: str, outcome: Outcome) -> Trend:
         told = (f"{what} {points(gain.mean)} ± {100 * gain.spread:.1f}" for what, gain in broken)
         says += f"; not in order: {', '.join(told)}"
         if not any(gain.settled for _, gain in broken):
-            says += "; none of these by more than its spread"
+            return Trend(claim, NOT_SETTLED, says)
     return Trend(claim, NO if broken else YES, says)
