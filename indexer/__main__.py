@@ -41,17 +41,27 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from indexer.errors import GalleryError, GalleryMismatchError, SceneNotFoundError
-from indexer.gallery.gallery import Gallery
+from indexer.arguments import (
+    add_options,
+    excluded,
+    limits_of,
+    model_before,
+    model_of,
+    model_to_come,
+    open_gallery,
+    positive,
+    reopen_gallery,
+    scene_id,
+    snapshots_of,
+)
+from indexer.errors import GalleryError, GalleryMismatchError
 from indexer.gallery.moving import export_gallery, import_gallery
-from indexer.gallery.opening import remembered_model
 from indexer.gallery.restoring import restore_snapshot
-from indexer.gallery.snapshots import SNAPSHOTS, list_snapshots
-from indexer.index.engines import MilvusServer
+from indexer.gallery.snapshots import list_snapshots
 from indexer.ingest.bulk import SCENES_PER_SHARD, STALL_S
 from indexer.ingest.bulk import bulk as add_in_bulk
 from indexer.ingest.bulk_workers import Pool, Processes, RayActors, Work
-from indexer.ingest.folders import EXCLUDED, Found, find_images
+from indexer.ingest.folders import Found, find_images
 from indexer.ingest.ingest import ingest
 from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
@@ -59,10 +69,10 @@ from indexer.rows.audit import acting_as
 from indexer.times import time_of
 from models.command import command, goes_on
 from models.cores import usable_cores
-from models.detector import DEFAULT_MODEL, OnnxDetector, model_directory
+from models.detector import DEFAULT_MODEL, OnnxDetector
 from models.errors import PersonSearchError
-from models.image import ImageLimits, read_image
-from models.model_card import ModelCard, load_card
+from models.image import read_image
+from models.model_card import load_card
 
 TOLD_EVERY_S = 30.0
 METER = "{n_fmt} of {total_fmt} files, {rate_fmt}, {remaining} left"
@@ -84,18 +94,18 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
 
 
 def add(asked: argparse.Namespace) -> int:
-    model = _model(asked)
+    model = model_of(asked)
     detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
-    found = find_images(asked.paths, camera_id=asked.camera, exclude=_excluded(asked))
+    found = find_images(asked.paths, camera_id=asked.camera, exclude=excluded(asked))
     total = len(found.files)
     created = people = 0
     failed = []
-    with _open(asked, model, detector.card) as gallery:
+    with open_gallery(asked, model, detector.card) as gallery:
         outcomes = ingest(
             asked.paths,
             detector,
             gallery,
-            limits=_limits(asked),
+            limits=limits_of(asked),
             camera_id=asked.camera,
             tags=tuple(asked.tag),
             replace=asked.replace,
@@ -116,7 +126,7 @@ def add(asked: argparse.Namespace) -> int:
 
 
 def bulk(asked: argparse.Namespace) -> int:
-    model = _model(asked)
+    model = model_of(asked)
     directory = (model or DEFAULT_MODEL).absolute()
     cores = usable_cores()
     threads = asked.threads or cores
@@ -133,7 +143,7 @@ def bulk(asked: argparse.Namespace) -> int:
             gpus=asked.gpus if asked.device == "cuda" else 0,
         )
 
-    with _open(asked, model, load_card(directory)) as gallery, _told() as tell:
+    with open_gallery(asked, model, load_card(directory)) as gallery, _told() as tell:
         stored = add_in_bulk(
             asked.paths,
             gallery,
@@ -145,8 +155,8 @@ def bulk(asked: argparse.Namespace) -> int:
             camera_id=asked.camera,
             tags=tuple(asked.tag),
             replace=asked.replace,
-            exclude=_excluded(asked),
-            limits=_limits(asked),
+            exclude=excluded(asked),
+            limits=limits_of(asked),
             on_progress=tell,
         )
     print(
@@ -155,12 +165,12 @@ def bulk(asked: argparse.Namespace) -> int:
     )
     for path, error in stored.failed:
         print(f"failed: {path}: {error}", file=sys.stderr)
-    found = find_images(asked.paths, camera_id=asked.camera, exclude=_excluded(asked))
+    found = find_images(asked.paths, camera_id=asked.camera, exclude=excluded(asked))
     return _left_out(found, failed=bool(stored.failed))
 
 
 def search(asked: argparse.Namespace) -> int:
-    model = _model(asked)
+    model = model_of(asked)
     detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
     image = read_image(asked.image)
     if asked.box is None:
@@ -168,7 +178,7 @@ def search(asked: argparse.Namespace) -> int:
     else:
         query = detector.embed(image.pixels, np.array([asked.box], np.float32))[0]
     cameras = tuple(asked.camera) or None
-    with _open(asked, model, detector.card) as gallery:
+    with open_gallery(asked, model, detector.card) as gallery:
         hits = gallery.search(query, k=asked.k, filter=SceneFilter(camera_in=cameras))
     if asked.json:
         print(json.dumps([_as_json(rank, hit) for rank, hit in enumerate(hits, 1)], indent=2))
@@ -181,22 +191,22 @@ def search(asked: argparse.Namespace) -> int:
 
 
 def remove(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         for name in asked.ids:
-            gallery.remove(_scene_id(gallery, name))
+            gallery.remove(scene_id(gallery, name))
             print(f"removed {name}")
     return 0
 
 
 def stats(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         for name, value in dataclasses.asdict(gallery.stats()).items():
             print(f"{name}: {value}")
     return 0
 
 
 def rebuild(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         gallery.index.rebuild()
         counted = gallery.stats()
     print(f"rebuilt the index: {counted.detections} people in {counted.scenes} scenes")
@@ -204,15 +214,15 @@ def rebuild(asked: argparse.Namespace) -> int:
 
 
 def compact(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         freed = gallery.upkeep.compact()
     print(f"compacted: the database is {freed.database_bytes} bytes smaller")
     return 0
 
 
 def reindex(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
-        model = _model_before(gallery) if asked.rollback else _model_to_come(asked.model)
+    with reopen_gallery(asked) as gallery:
+        model = model_before(gallery) if asked.rollback else model_to_come(asked.model)
         directory = DEFAULT_MODEL if model.path is None else Path(model.path)
         loaded: list[OnnxDetector] = []
 
@@ -245,7 +255,7 @@ def reindex(asked: argparse.Namespace) -> int:
 
 
 def snapshot(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         with tqdm(unit="B", unit_scale=True, disable=None) as bar:
             made = gallery.snapshots.make(on_progress=partial(_advance, bar))
         path = gallery.snapshots.directory / made.id
@@ -256,7 +266,7 @@ def snapshot(asked: argparse.Namespace) -> int:
 
 
 def snapshots(asked: argparse.Namespace) -> int:
-    for found in list_snapshots(_snapshots(asked)):
+    for found in list_snapshots(snapshots_of(asked)):
         if found.manifest is None:
             print(f"{found.path}  damaged: {found.problem}")
             continue
@@ -273,11 +283,11 @@ def restore(asked: argparse.Namespace) -> int:
         )
     path = asked.snapshot
     if not path.is_dir() and len(path.parts) == 1:
-        path = _snapshots(asked) / path
+        path = snapshots_of(asked) / path
     with tqdm(unit="B", unit_scale=True, disable=None) as bar:
         restored = restore_snapshot(path, asked.gallery, on_progress=partial(_advance, bar))
     # Opening it finishes what was erased since the snapshot, and shows that it can be opened.
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         counted = gallery.stats()
     print(f"restored {restored.id}: {counted.detections} people in {counted.scenes} scenes")
     if counted.scenes < restored.scenes or counted.detections < restored.detections:
@@ -289,7 +299,7 @@ def restore(asked: argparse.Namespace) -> int:
 
 
 def export(asked: argparse.Namespace) -> int:
-    with _reopen(asked) as gallery, tqdm(unit="B", unit_scale=True, disable=None) as bar:
+    with reopen_gallery(asked) as gallery, tqdm(unit="B", unit_scale=True, disable=None) as bar:
         made = export_gallery(gallery, asked.target, on_progress=partial(_advance, bar))
     print(f"exported {made.detections} people in {made.scenes} scenes into {asked.target}")
     for sha256 in made.damaged:
@@ -307,7 +317,7 @@ def import_(asked: argparse.Namespace) -> int:
             on_progress=partial(_advance, bar),
         )
     # Opening it shows that it can be opened.
-    with _reopen(asked) as gallery:
+    with reopen_gallery(asked) as gallery:
         counted = gallery.stats()
     print(f"imported {made.id}: {counted.detections} people in {counted.scenes} scenes")
     return 0
@@ -361,15 +371,15 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     one.add_argument("--camera", metavar="ID", help="the camera that took them all")
     one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
 
-    _add_options(one)
+    add_options(one)
 
     one = command("bulk", "add very many pictures by several processes or machines", model=True)
     one.add_argument("paths", type=Path, nargs="+", metavar="DIR|FILE")
     one.add_argument("--camera", metavar="ID", help="the camera that took them all")
     one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
-    _add_options(one)
+    add_options(one)
     workers_help = "how many look at pictures; by default as many as the cores here allow"
-    one.add_argument("--workers", type=_positive, metavar="N", help=workers_help)
+    one.add_argument("--workers", type=positive, metavar="N", help=workers_help)
     one.set_defaults(threads=1)
     one.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the model (cpu)")
     ray_help = "let Ray place the workers: on the cluster at HOST:PORT, or on one started here"
@@ -378,7 +388,7 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     one.add_argument("--gpus", type=float, default=1, metavar="N", help=gpus_help)
     size = SCENES_PER_SHARD
     shard_help = f"pictures that one worker looks at before they are stored ({size})"
-    one.add_argument("--shard", type=_positive, default=size, metavar="N", help=shard_help)
+    one.add_argument("--shard", type=positive, default=size, metavar="N", help=shard_help)
     stall_help = f"seconds without any progress after which to give up ({STALL_S:g})"
     one.add_argument("--stall", type=float, default=STALL_S, metavar="S", help=stall_help)
     work_help = (
@@ -390,7 +400,7 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     one.add_argument("image", type=Path, metavar="IMAGE", help="a crop, or a scene with --box")
     sides = ("X1", "Y1", "X2", "Y2")
     one.add_argument("--box", type=float, nargs=4, metavar=sides, help="the person, in pixels")
-    one.add_argument("-k", type=_positive, default=10, metavar="K", help="how many (10)")
+    one.add_argument("-k", type=positive, default=10, metavar="K", help="how many (10)")
     one.add_argument("--camera", action="append", default=[], metavar="ID", help="may be repeated")
     one.add_argument("--json", action="store_true", help="print a JSON list")
 
@@ -428,45 +438,6 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    """What add and bulk have in common, beside camera and tags."""
-    exclude_help = f"leave out what is called so, beside {' '.join(EXCLUDED)}; may be repeated"
-    parser.add_argument(
-        "--exclude", action="append", default=[], metavar="PATTERN", help=exclude_help
-    )
-    parser.add_argument(
-        "--no-default-excludes", action="store_true", help="leave out only what --exclude says"
-    )
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="of a file that was overwritten, remove the scene before; by default both stay",
-    )
-    limits = ImageLimits()
-    for flag, least, help in (
-        ("--max-bytes", limits.max_bytes, "largest file"),
-        ("--max-pixels", limits.max_pixels, "most pixels of a picture"),
-        ("--max-side", limits.max_side, "longest side of a picture"),
-        ("--min-side", limits.min_side, "shortest side of a picture"),
-    ):
-        parser.add_argument(
-            flag, type=_positive, default=least, metavar="N", help=f"{help} ({least})"
-        )
-
-
-def _excluded(asked: argparse.Namespace) -> tuple[str, ...]:
-    return (*(() if asked.no_default_excludes else EXCLUDED), *asked.exclude)
-
-
-def _limits(asked: argparse.Namespace) -> ImageLimits:
-    return ImageLimits(
-        max_bytes=asked.max_bytes,
-        max_pixels=asked.max_pixels,
-        max_side=asked.max_side,
-        min_side=asked.min_side,
-    )
-
-
 def _left_out(found: Found, *, failed: bool) -> int:
     """Say what was left out of folders; returns the exit code."""
     print(f"left out: {found.left_out}")
@@ -475,11 +446,6 @@ def _left_out(found: Found, *, failed: bool) -> int:
     if not found.files:
         print("failed: there is no picture in what was named", file=sys.stderr)
     return 1 if failed or found.unreadable or not found.files else 0
-
-
-def _snapshots(asked: argparse.Namespace) -> Path:
-    directory: Path = asked.snapshots or asked.gallery / SNAPSHOTS
-    return directory
 
 
 def _advance(bar: Any, done: int, total: int) -> None:
@@ -513,82 +479,6 @@ def _meter(done: int, total: int, first: int, elapsed_s: float) -> str:
         done, total, elapsed_s, initial=first, unit="file", bar_format=METER
     )
     return meter
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("expected at least 1")
-    return number
-
-
-def _model(asked: argparse.Namespace) -> Path | None:
-    """The model asked for, or the one the gallery was made with; None is the default one."""
-    remembered = remembered_model(asked.gallery, asked.database)
-    if remembered is None and asked.command == "search":
-        raise GalleryError(f"there is no gallery in {asked.gallery}")
-    if asked.model is None and remembered is not None and remembered.path is not None:
-        return Path(remembered.path)
-    return None if asked.model is None else model_directory(asked.model)
-
-
-def _model_to_come(model: Path) -> GalleryModel:
-    directory = model_directory(model)
-    card = load_card(directory)
-    path = None if directory == DEFAULT_MODEL else str(directory.absolute())
-    return GalleryModel(card.name, card.fingerprint, card.embedding_dim, path)
-
-
-def _model_before(gallery: Gallery) -> GalleryModel:
-    """The model that answered last, before the one that answers now."""
-    before = [
-        (one.generation.activated_at, one.generation.model)
-        for one in gallery.generations.all()
-        if one.generation.state != "active" and one.generation.activated_at is not None
-    ]
-    if not before:
-        raise GalleryError("there is no model before to go back to")
-    return max(before, key=lambda one: one[0])[1]
-
-
-def _open(asked: argparse.Namespace, model: Path | None, card: ModelCard) -> Gallery:
-    return Gallery.open_(
-        asked.gallery,
-        model_name=card.name,
-        model_fingerprint=card.fingerprint,
-        embedding_dim=card.embedding_dim,
-        model_path=model,
-        engine=asked.engine,
-        database=asked.database,
-        originals=asked.originals,
-        milvus=_milvus(asked),
-    )
-
-
-def _reopen(asked: argparse.Namespace) -> Gallery:
-    return Gallery.reopen(
-        asked.gallery,
-        engine=asked.engine,
-        snapshots=getattr(asked, "snapshots", None),
-        database=asked.database,
-        originals=asked.originals,
-        milvus=_milvus(asked),
-    )
-
-
-def _milvus(asked: argparse.Namespace) -> MilvusServer | None:
-    return None if asked.milvus is None else MilvusServer(asked.milvus)
-
-
-def _scene_id(gallery: Gallery, name: str) -> str:
-    """The scene with this id or, if there is none, with this external id."""
-    try:
-        return gallery.get(name).id
-    except SceneNotFoundError:
-        found = gallery.scenes.page(SceneFilter(external_id=name), limit=1).scenes
-        if not found:
-            raise SceneNotFoundError(f"there is no scene {name}") from None
-        return found[0].id
 
 
 def _as_json(rank: int, hit: GalleryHit) -> dict[str, object]:

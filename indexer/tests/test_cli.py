@@ -7,6 +7,7 @@ import pytest
 
 import indexer
 from indexer import __main__ as cli
+from indexer import arguments
 from indexer.gallery.gallery import Gallery
 from indexer.records import SceneFilter
 from indexer.tests.scenery import OtherDetector, StubDetector, open_gallery, picture
@@ -256,7 +257,8 @@ def two_models(monkeypatch):
         return models[model.name]()
 
     monkeypatch.setattr(cli, "OnnxDetector", detector)
-    monkeypatch.setattr(cli, "load_card", lambda model: models[model.name].card)
+    for module in (cli, arguments):
+        monkeypatch.setattr(module, "load_card", lambda model: models[model.name].card)
     return loaded
 
 
