@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -57,6 +58,24 @@ TOPICS = (
     page,
     system,
 )
+TAGS = {  # what /openapi.json calls them, and clients that are generated from it
+    adding: "images",
+    gallery: "images",
+    detections: "detections",
+    search: "search",
+    importing: "images",
+    jobs: "jobs",
+    labels: "labels",
+    snapshots: "snapshots",
+    erasures: "erasures",
+    audit: "audit",
+    index: "models",
+    generations: "models",
+    key_routes: "keys",
+    attention: "detections",
+    page: "service",
+    system: "service",
+}
 TITLE = "Person search"
 DESCRIPTION = """\
 Find a person among whole scene images. Boxes are pixels of the upright image (after EXIF), origin
@@ -242,8 +261,14 @@ def openapi_document() -> dict[str, Any]:
         "description": "A problem (RFC 9457)",
         "content": {"application/problem+json": {"schema": reference("Problem")}},
     }
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = failed
+    for topic in TOPICS:
+        for route in topic.router.routes:
+            assert isinstance(route, APIRoute)
+            for method in (route.methods or ()) if route.include_in_schema else ():
+                operation = document["paths"][route.path][method.lower()]
+                operation["operationId"] = route.name
+                operation["tags"] = [TAGS[topic]]
+                operation["responses"].pop("422", None)
+                operation["responses"]["default"] = failed
+    document["tags"] = [{"name": name} for name in dict.fromkeys(TAGS.values())]
     return document

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+# OpenAPI 3.1 knows contentMediaType; generators of clients know format: binary.
+FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 
 
 def multipart_body(images: int, document: str | None = None, schema: Any = None) -> dict[str, Any]:
@@ -23,9 +24,9 @@ def reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def json_body(name: str, media: str = "application/json") -> dict[str, Any]:
+def json_body(name: str, media: str = "application/json", example: Any = None) -> dict[str, Any]:
     """The OpenAPI media type of a JSON body."""
-    return {media: {"schema": reference(name)}}
+    return {media: {"schema": reference(name)} | ({} if example is None else {"example": example})}
 
 
 def body(*contents: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,12 @@ from service.search.schemas import (
     UsedQuery,
 )
 
+EXAMPLE = {
+    "queries": [{"detection_id": "det_01JD5T6Q0Z8W3V7X9Y2K4M6N8P"}],
+    "limit": 10,
+    "filter": {"camera_id": {"in": ["gate"]}},
+}
+
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
@@ -86,17 +92,33 @@ async def detect(request: Request, parts: PartsOf) -> DetectedPeople:
     summary="Search for a person",
     response_model=SearchResponse,
     response_model_exclude_unset=True,
+    openapi_extra=route_scope("search") | body(json_body("SearchRequest", example=EXAMPLE)),
+)
+async def search(request: Request, parts: PartsOf) -> SearchResponse:
+    """For somebody in a stored image, or in pictures that are sent in base64. It takes the forms of
+    /search/image, too: `curl -F image=@crop.jpg …/search`."""
+    return await _answer(request, parts)
+
+
+@router.post(
+    "/search/image",
+    summary="Search for a person in a picture",
+    response_model=SearchResponse,
+    response_model_exclude_unset=True,
     openapi_extra=route_scope("search")
     | body(
         multipart_body(
             16, "request", reference("SearchRequest") | {"contentMediaType": "application/json"}
-        ),
-        json_body("SearchRequest"),
+        )
     ),
 )
-async def search(request: Request, parts: PartsOf) -> SearchResponse:
-    """`curl -F image=@crop.jpg …/search` looks for the person of whom the picture is a crop. A
-    JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
+async def search_image(request: Request, parts: PartsOf) -> SearchResponse:
+    """`curl -F image=@crop.jpg …/search/image` looks for the person of whom the picture is a crop.
+    A JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
+    return await _answer(request, parts)
+
+
+async def _answer(request: Request, parts: Parts) -> SearchResponse:
     settings = parts.settings
     deadline_s = deadline_of(request, settings.search_deadline_s)
     async with read_form_or_json(

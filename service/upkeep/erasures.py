@@ -39,6 +39,8 @@ from service.upkeep.schemas import (
     ErasuresQuery,
 )
 
+EXAMPLE = {"mode": "preview", "label": "person-17"}
+
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
@@ -48,13 +50,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     status_code=202,
     response_model=AcceptedErasure,
     responses={200: {"model": ErasurePreview, "description": "With mode preview"}},
-    openapi_extra=route_scope("admin")
-    | body(
-        multipart_body(
-            1, "request", reference("ErasureRequest") | {"contentMediaType": "application/json"}
-        ),
-        json_body("ErasureRequest"),
-    ),
+    openapi_extra=route_scope("admin") | body(json_body("ErasureRequest", example=EXAMPLE)),
 )
 async def erase(request: Request, parts: PartsOf) -> Response:
     """First `"mode": "preview"` with what is meant, which erases nothing and answers what would go,
@@ -64,7 +60,29 @@ async def erase(request: Request, parts: PartsOf) -> Response:
     Whole images are erased unless `"erase": "detections"` is said: then the pictures stay, and
     still show the person. Rows, embeddings, originals and copies of them are gone from the data
     directory once the receipt says completed. Snapshots are left as they are; the receipt lists
-    those that hold some of it."""
+    those that hold some of it. It takes the form of /erasures/image, too."""
+    return await _answer(request, parts)
+
+
+@router.post(
+    "/erasures/image",
+    summary="Show what would be erased of the person in a picture",
+    status_code=202,
+    response_model=AcceptedErasure,
+    responses={200: {"model": ErasurePreview, "description": "With mode preview"}},
+    openapi_extra=route_scope("admin")
+    | body(
+        multipart_body(
+            1, "request", reference("ErasureRequest") | {"contentMediaType": "application/json"}
+        )
+    ),
+)
+async def erase_by_image(request: Request, parts: PartsOf) -> Response:
+    """As /erasures, with a picture that the `query` of the JSON part `request` names."""
+    return await _answer(request, parts)
+
+
+async def _answer(request: Request, parts: Parts) -> Response:
     deadline_s = deadline_of(request, parts.settings.search_deadline_s)
     expected = "Send application/json, or multipart/form-data with an image."
     async with read_form_or_json(
