@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.tests.stub import picture
+from service.tests.stub import crop, picture
 
 RED = ("red", (40, 40, 80, 160))
 BLUE = ("blue", (200, 60, 236, 180))
@@ -143,12 +143,15 @@ def test_a_patch_changes_what_it_names_and_guards_against_others(client, add):
     assert changed.status_code == 200
     assert changed.json()["camera_id"] == "b"
     assert changed.json()["tags"] == ["x"]
-    assert changed.json()["attributes"] == {"k": "1", "l": "2"}
+    assert changed.json()["attributes"] == {"file": "scene.jpg", "k": "1", "l": "2"}
     assert changed.headers["etag"] != tag
     late = client.patch(path, json={"camera_id": "c"}, headers={"If-Match": tag})
     assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
     removed = client.patch(path, json={"camera_id": None, "attributes": {"k": None}})
-    assert (removed.json()["camera_id"], removed.json()["attributes"]) == (None, {"l": "2"})
+    assert (removed.json()["camera_id"], removed.json()["attributes"]) == (
+        None,
+        {"file": "scene.jpg", "l": "2"},
+    )
     found = client.get("/gallery/images", params={"camera_id": "b"}).json()["items"]
     assert found == []
 
@@ -237,3 +240,11 @@ def test_a_stored_embedding_has_unit_length(client, add):
     answer = client.get(f"/gallery/detections/{detection}/embedding").json()
     assert np.linalg.norm(answer["embedding"]) == pytest.approx(1, abs=1e-5)
     assert answer["model"] == "stub"
+
+
+def test_an_image_remembers_its_file_s_name_unless_the_sender_says_another(client, add):
+    named = client.post("/gallery/images", files={"image": ("Gate 3/äh.jpg", crop("red"))}).json()
+    told = add(BLUE, metadata='{"attributes": {"file": "mine"}}')
+
+    assert named["attributes"]["file"].endswith("äh.jpg")
+    assert told["attributes"] == {"file": "mine"}

@@ -481,3 +481,11 @@ def test_a_time_of_day_that_cannot_be_meant_is_refused(client, wrong):
 
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
     assert answer.json()["errors"][0]["pointer"].startswith("/filter/time_of_day")
+
+
+def test_a_whole_scene_sent_as_a_crop_is_warned_of(client, add):
+    add(RED)
+
+    answer = client.post("/search", files={"image": picture(RED, BLUE, size=(320, 240))})
+
+    assert answer.json()["query"][0]["warnings"] == ["wide_crop"]

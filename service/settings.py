@@ -249,6 +249,16 @@ class Settings(BaseSettings):
         """Arguments, then the environment; no files."""
         return init_settings, _Variables(settings_cls)
 
+    @field_validator(
+        "data_dir", "model", "models_dir", "import_dir", "snapshot_dir", "api_keys_file"
+    )
+    @classmethod
+    def _home_is_meant(cls, value: Path | None) -> Path | None:
+        try:
+            return None if value is None else value.expanduser()
+        except RuntimeError:  # of a user that is not there
+            raise ValueError(f"there is no home directory for {value}") from None
+
     @field_validator("model", mode="after")
     @classmethod
     def _model_by_name(cls, value: Path) -> Path:

@@ -27,6 +27,7 @@ from models.evaluation.found import in_company
 from models.image import ImageLimits, read_image
 
 SMALL_QUERY_PX = (20, 40)
+QueryWarning = Literal["small_query", "no_company", "wide_crop"]
 
 Box = tuple[float, float, float, float]
 Fusion = Literal["max", "mean"]
@@ -85,14 +86,16 @@ class QueryPerson:
     company: NDArray[np.float32] | None = None
 
     @property
-    def warnings(self) -> list[Literal["small_query", "no_company"]]:
+    def warnings(self) -> list[QueryWarning]:
         """What makes an answer less sure."""
-        found: list[Literal["small_query", "no_company"]] = []
+        found: list[QueryWarning] = []
         small = self.width < SMALL_QUERY_PX[0] or self.height < SMALL_QUERY_PX[1]
         if small:
             found.append("small_query")
         if self.company is not None and len(self.company) == 1:
             found.append("no_company")
+        if self.box is None and self.width > self.height:
+            found.append("wide_crop")
         return found
 
 

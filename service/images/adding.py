@@ -36,6 +36,7 @@ from service.http.idempotency import (
 from service.http.openapi import body, multipart_body, reference
 from service.images.jobs import add_image, spooled_name
 from service.images.schemas import (
+    MAX_ATTRIBUTES,
     AddedImage,
     AddedImages,
     FailedImage,
@@ -50,6 +51,9 @@ from service.running.dependencies import PartsOf, run_in_lane
 from service.running.detectors import TimedDetector
 from service.running.parts import Parts
 from service.running.worker import Lane
+
+FILE_NAME = "file"  # the attribute
+MAX_FILE_NAME = 255
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 IMAGES_BODY = multipart_body(
@@ -108,7 +112,7 @@ async def add_images(
 
 
 def _fingerprint(request: Request, form: Form) -> str:
-    """Of the whole request. File names are left out, because nothing uses them."""
+    """Of the whole request. File names are left out: they only go into an attribute."""
     contents = [("metadata", hashlib.sha256(form.document or b"").digest())]
     contents += [("image", digest_of(upload.file)) for upload in form.images]
     return fingerprint_of(request, contents)
@@ -248,8 +252,9 @@ def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
         raise RequestError(
             "validation_failed", "/image: send at least one file: curl -F image=@picture.jpg"
         )
+    limit = parts.settings.metadata_max_bytes
     if form.document is None:
-        return [ImageMetadata()] * count
+        return [_with_file_name(ImageMetadata(), each, limit) for each in form.images]
     if form.document.lstrip()[:1] == b"[":
         many = Annotated[list[ImageMetadata], Field(max_length=count)]
         metadata = parse_json(many, form.document)
@@ -261,8 +266,24 @@ def _metadata(form: Form, parts: Parts) -> list[ImageMetadata]:
             f"/metadata: {count} images were sent, but metadata for {len(metadata)}.",
         )
     for about in metadata:
-        check_metadata_size(about, parts.settings.metadata_max_bytes)
-    return cast(list[ImageMetadata], metadata)
+        check_metadata_size(about, limit)
+    return [
+        _with_file_name(about, each, limit)
+        for about, each in zip(metadata, form.images, strict=True)
+    ]
+
+
+def _with_file_name(about: ImageMetadata, upload: UploadFile, limit: int) -> ImageMetadata:
+    """With the file's name as the attribute "file", where that is free and there is room."""
+    name = "".join(each for each in upload.filename or "" if each.isprintable())[-MAX_FILE_NAME:]
+    if not name or FILE_NAME in about.attributes or len(about.attributes) >= MAX_ATTRIBUTES:
+        return about
+    named = about.model_copy(update={"attributes": {**about.attributes, FILE_NAME: name}})
+    try:
+        check_metadata_size(named, limit)
+    except RequestError:
+        return about
+    return named
 
 
 def _entry(result: AddedImage | PersonSearchError, request: Request) -> AddedImage | FailedImage:

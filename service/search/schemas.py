@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from indexer.records import GalleryHit, StoredScene
+from indexer.search.query import QueryWarning
 from service.http.fields import LEAST_RATE, Box, Id, ModelOfIndex, Schema, Time
 from service.images.schemas import Detection, ImageDetection
 from service.search.filters import SearchFilter
@@ -113,9 +114,10 @@ class UsedQuery(Schema):
         "norm of an embedding says. It does not change the ranking. Null for a box or crop that "
         "was given: the model describes it, and does not judge it."
     )
-    warnings: list[Literal["small_query", "no_company"]] = Field(
+    warnings: list[QueryWarning] = Field(
         description="small_query: less than 20 px wide or 40 px high. no_company: nobody else is "
-        "in the scene, so cbgm cannot help."
+        "in the scene, so cbgm cannot help. wide_crop: the crop is wider than high, as scenes are "
+        "and people seldom; in a scene, send a box."
     )
 
 

@@ -299,3 +299,14 @@ def test_retention_is_read_by_camera_and_nonsense_is_told():
     assert Settings(retention_days="gate=30,*=365").retention == {"gate": 30, "*": 365}
     with pytest.raises(ValidationError, match="whole days from 1 to 36500 for 'gate'"):
         Settings(retention_days="gate=soon")
+
+
+def test_a_tilde_in_a_directory_is_the_home_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PERSON_SEARCH_DATA_DIR", "~/gallery")
+
+    settings = Settings(import_dir="~/in", snapshot_dir="~")
+
+    assert settings.data_dir == tmp_path / "gallery"
+    assert settings.import_dir == tmp_path / "in"
+    assert settings.snapshot_dir == tmp_path

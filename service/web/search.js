@@ -449,7 +449,8 @@ export function searchView(root, values, { signal }) {
           catch { toast("Copy it from the address bar: it opens this search again."); }
         }, { class: "small" }) : el("span", { class: "hint", title: "Add it to the gallery to have an address for it." }, "The picture is in this tab only, so there is no address to share.")),
       warnings.includes("small_query") && el("p", { class: "note" }, "The person is small in the query picture: expect less sure answers."),
-      !warnings.includes("small_query") && warnings.length > 0 && el("p", { class: "note" }, warnings.join(", ")),
+      warnings.includes("wide_crop") && el("p", { class: "note" }, "The picture was taken as one person, and is wider than high: if it is a scene, draw a box."),
+      !warnings.includes("small_query") && !warnings.includes("wide_crop") && warnings.length > 0 && el("p", { class: "note" }, warnings.join(", ")),
       !likely && answer.index.match_similarity !== null && el("p", { class: "note" },
         `Nobody is above the model's own threshold (similarity ${decimal(answer.index.match_similarity, 2)}): these are the most alike, and may all be other people.`),
       grid,
