@@ -1,4 +1,4 @@
-"""How a command starts and how it ends: whatever stops it is one line, not a traceback.
+"""How commands start and end: whatever stops one is told in one line, not in a traceback.
 
 The module of a command begins like this, before its other imports:
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 
 def command(main: Callable[P, int | None]) -> Callable[P, int]:
-    """Let what stops a command be one line on stderr, and an exit code.
+    """Turn what stops a command into one line on stderr and an exit code.
 
     Args:
         main: the command. It returns its exit code; None is 0. A KeyboardInterrupt that it raises
@@ -65,7 +65,7 @@ def command(main: Callable[P, int | None]) -> Callable[P, int]:
 
 @contextmanager
 def goes_on() -> Iterator[None]:
-    """Let Ctrl-C, within, say that the same command goes on from there."""
+    """While open, Ctrl-C says that the same command goes on from there."""
     try:
         yield
     except KeyboardInterrupt:
@@ -74,9 +74,9 @@ def goes_on() -> Iterator[None]:
 
 @contextmanager
 def without_ctrl_c() -> Iterator[None]:
-    """Let processes that are started within never see Ctrl-C: this one ends them.
+    """Processes started while this is open never see Ctrl-C; this process has to end them.
 
-    For that moment this one does not see it either. Outside the main thread nothing changes.
+    While it is open, this process ignores Ctrl-C too. Outside the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -59,7 +59,7 @@ DERIVED = (b"grid", b"iovl", b"iden")
 
 
 def kind_of(data: bytes) -> str | None:
-    """The format among those that are read whose signature a file begins with.
+    """The format of a file, by its signature; only formats that are read count.
 
     Returns:
         "JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP" or "TIFF"; None for anything else.

@@ -9,7 +9,7 @@ ROOT = Path("/")
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """The smaller one of the cores that the scheduler gives and the quota of CPU time, rounded up.
+    """The cores this process is bound to, or its quota of CPU time rounded up if that is smaller.
 
     The quota, as `docker --cpus` and Kubernetes' `limits.cpu` set it, is the smallest one of the
     process's control group and those around it, of version 1 or 2.

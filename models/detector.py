@@ -33,15 +33,15 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Memory grows with the regions of one run, speed does not: measured flat from 8 to 300.
 ROI_CHUNK = 32
 REACH = 200
-"""Pixels of the network's input beyond a box that can bear on its embedding: as far as a place of
-the feature map sees (133 with resnet50, 184 with efficientnet_lite0), and the step of 16 to the
-next, which RoIAlign blends it with."""
+"""How many input pixels around a box can affect its embedding: half the receptive field of a cell
+of the feature map (133 with resnet50, 184 with efficientnet_lite0), plus the 16 pixels to the next
+cell, which RoIAlign blends in."""
 
 Pixels = NDArray[np.uint8]
 
 
 def model_directory(model: Path) -> Path:
-    """Where a model lies that is given by its path, or, if it ships with us, by its bare name."""
+    """The directory of a model given by its path or, if it ships with this package, by its name."""
     shipped = SHIPPED_MODELS / model
     return shipped if len(model.parts) == 1 and not model.exists() and shipped.is_dir() else model
 
@@ -62,7 +62,7 @@ class Detector(Protocol):
 class OnnxDetector:
     """A model file, ready to run.
 
-    The same picture gives the same answer, whoever is in its company: pictures run one by one.
+    The same picture always gives the same answer: pictures run one by one, not in batches.
     Calls from several threads are allowed; ONNX Runtime runs each on `threads` threads.
     """
 
@@ -102,7 +102,8 @@ class OnnxDetector:
     def embed(self, image: Pixels, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
         """Embeddings [N, D], unit length, of given boxes [N, 4] in a scene.
 
-        For one box only the part of the scene runs that can bear on it: the same but for rounding.
+        For a single box, only the part of the scene that can affect it is computed; the result
+        differs by rounding alone.
 
         Raises:
             BoxError: a box is not finite, is empty, or leaves the picture by more than a pixel.
@@ -219,9 +220,9 @@ def choose_people(
 def detection_scores(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Detection scores [R] in [0, 1] of one scene's regions, from their logits [R].
 
-    Of logits of pixels [R, h, w], as NAE+ has them, the mean of their sigmoids, divided by the
-    scene's best. (The published code divides by the best of a whole batch, which makes a scene's
-    scores depend on its company; with one scene in a batch that is the same.)
+    For the pixel logits [R, h, w] of NAE+, a score is the mean of their sigmoids divided by the
+    scene's best. (The published code divides by the best of the whole batch, so a scene's scores
+    depend on the other scenes; with one scene in a batch that is the same.)
     """
     scores = _sigmoid(logits)
     if scores.ndim == 1 or not len(scores):
@@ -232,7 +233,7 @@ def detection_scores(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def check_boxes(boxes: NDArray[np.floating], *, height: int, width: int) -> Boxes:
-    """Boxes [N, 4] that lie in a picture, cut at its border where they leave it by under a pixel.
+    """Boxes [N, 4] checked against a picture; an overhang of up to a pixel is cut off.
 
     Raises:
         BoxError: naming the box, the picture's size and what is wrong.

@@ -55,7 +55,7 @@ def find(
     """Run a detector over a dataset: its scenes and its queries.
 
     Args:
-        queries: To describe, instead of the dataset's own.
+        queries: Describe these instead of the dataset's own.
         gt_boxes: Describe the annotated boxes instead of detecting.
         reidentifier: Describes the boxes that the detector finds, and the queries.
         progress: Wraps the scenes as they are worked through, as tqdm does.
@@ -108,8 +108,7 @@ def score(
     """Score what was found in a dataset's scenes.
 
     Args:
-        dataset: Of the scenes that were searched; its queries may differ from those of another
-            score in their galleries and their number.
+        dataset: The scenes that were searched; its queries may be others than in another call.
         class_weighted: Rank by score × cosine similarity, instead of cosine similarity alone.
         iou_rule: A name of models.evaluation.search.IOU_RULES; None is the protocol's.
         protocol: A name of models.evaluation.protocols.PROTOCOLS; None is the dataset's.

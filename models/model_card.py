@@ -37,7 +37,7 @@ class DetectionRule:
 
 @dataclass(frozen=True)
 class MatchRule:
-    """From where on two detections are called a likely match, and how often that is wrong.
+    """The similarity above which two detections are a likely match, and how often that is wrong.
 
     Measured on annotated boxes, by models.evaluation.thresholds.
 
@@ -83,7 +83,7 @@ class MatchRule:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that is to be known about a model file.
+    """Everything there is to know about a model file.
 
     Attributes:
         name: what people call it.

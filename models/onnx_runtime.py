@@ -1,4 +1,4 @@
-"""ONNX Runtime, told before it starts not to report to its makers, as it would by default."""
+"""ONNX Runtime with its telemetry turned off, which must happen before it is imported."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What installs a package that is missing, from where this code lies."""
+"""The command that installs a missing package, from the checkout if this is one."""
 
 import shlex
 import shutil
@@ -48,7 +48,7 @@ def how_to_install(package: str) -> str:
 
 
 def _pip() -> str:
-    """`pip` where that is the one of this Python, else this Python's own."""
+    """`pip` if that belongs to this Python, else `PYTHON -m pip`."""
     python = Path(sys.executable)
     found = shutil.which("pip")
     if found is not None and Path(found).parent == python.parent:

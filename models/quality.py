@@ -1,4 +1,4 @@
-"""python -m models.quality: how good a model is, where it is not, what its answers look like."""
+"""python -m models.quality: how good a model is, where it fails, what its answers look like."""
 
 if __name__ == "__main__":
     from models.command import run
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def photographs(folder: Path, limit: int | None = None) -> tuple[SceneDataset, list[str]]:
-    """The pictures in a folder, and in those in it, as scenes that nobody has annotated.
+    """The pictures of a folder and its subfolders, as scenes without annotations.
 
     Args:
         limit: the first so many, by name.

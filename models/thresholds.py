@@ -1,4 +1,5 @@
-"""python -m models.thresholds: from where on two detections are a likely match, a box a person."""
+"""python -m models.thresholds: from which similarity on two detections are a likely match, and from
+which score on a box is a person."""
 
 if __name__ == "__main__":
     from models.command import run

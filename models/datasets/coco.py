@@ -131,7 +131,7 @@ def read_coco(path: Path) -> SceneDataset:
 
 
 def annotation_file(path: Path) -> Path:
-    """The JSON file that a path means: itself, annotations.json in it, or the only .json in it.
+    """The JSON file for a path: the path itself, its annotations.json, or its only .json.
 
     Raises:
         DatasetError: There is none, or there are several.
@@ -205,7 +205,7 @@ def _listed_queries(
 
 
 def _own_queries(scenes: Sequence[Scene], people: int) -> tuple[Query, ...]:
-    """One for each person and camera that can be answered."""
+    """A query for each person and camera, where the gallery has an answer."""
     shown: list[dict[int, int]] = [{} for _ in range(people)]
     for index, scene in enumerate(scenes):
         for box, (person, ignored) in enumerate(

@@ -1,4 +1,4 @@
-"""A training set made of what there is: people cut out of crops and films, put into scenes.
+"""Training scenes composed of what is at hand: people cut out of crops and films.
 
     python -m models.datasets.compose DIR --crops crops.zip --scenes pennfudan --video film.mp4
 
@@ -81,7 +81,7 @@ LEAST_SIDE = 64
 
 @dataclass
 class Material:
-    """What scenes are made of, of one of the two parts.
+    """The material for one part, training or validation.
 
     Attributes:
         people: who has an identity; their place is their person id.
@@ -120,7 +120,7 @@ def gather(
     people: Sequence[Path] = (),
     seed: int,
 ) -> tuple[Material, Material]:
-    """Read all material and part it: for training, and for validation.
+    """Read all material and split it into training and validation.
 
     Args:
         crops: directories or ZIPs of crops named as Market-1501 does.
@@ -438,7 +438,7 @@ class Stage:
             self._owner[paste(self.picture, sprite, round(column), round(row))] = -1
 
     def put_thing(self, rng: np.random.Generator) -> None:
-        """Draw something that stands on the ground and is nobody, if there is room for it."""
+        """Draw an object that stands on the ground, if there is room for it."""
         row = float(rng.uniform(self._far, self._near))
         unit = max(8.0, self._slope * (row - self._horizon))
         if rng.random() < KNOWN_SHARE:

@@ -72,7 +72,7 @@ def decoded(encoded: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def key_of(encoded: bytes) -> int:
-    """What a crop is known by, whatever it is called: a 63-bit hash of its encoded picture."""
+    """The key of a crop, independent of its name: a 63-bit hash of its encoded picture."""
     digest = hashlib.blake2b(encoded, digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

@@ -41,7 +41,7 @@ class Films:
     """The people of films, cut out, and the films' backgrounds."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Find them: whoever differs from the background.
+        """Find the people: whatever differs from the background.
 
         Args:
             paths: a video that begins with nobody in it and that people enter one by one, of

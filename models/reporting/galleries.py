@@ -1,4 +1,4 @@
-"""Galleries of growing size: how search fares as there is more to search."""
+"""Galleries of growing size: how search does when there is more to search."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The page that says how good a model is, and where it is not."""
+"""The page that says how good a model is, and where it fails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

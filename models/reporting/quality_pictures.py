@@ -43,7 +43,7 @@ class Drawn:
 
 
 def draw_all(found: Found, dataset: SceneDataset, directory: Path) -> list[Drawn]:
-    """Write all sheets that there is something for, and take away those of an earlier run.
+    """Write every sheet that has something to show, and delete those of an earlier run.
 
     Args:
         found: detected by a model. A dataset without queries is searched for people who were

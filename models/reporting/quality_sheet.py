@@ -118,7 +118,7 @@ def draw_sheet(
 
 
 def _within(start: float, length: float, whole: int) -> float:
-    """Where a stretch begins that is moved inside the picture, or to its middle if it is longer."""
+    """The start of an interval after moving it inside the picture; centred if it is longer."""
     return min(max(start, 0.0), whole - length) if length <= whole else (whole - length) / 2
 
 

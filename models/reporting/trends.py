@@ -101,7 +101,7 @@ def trends(outcome: Outcome) -> list[Trend]:
 
 
 def trends_of_whole_models(outcome: Outcome) -> list[Trend]:
-    """Those that need no model to describe what another one found."""
+    """The trends that compare whole models: boxes and embeddings of one model each."""
     found = [_trend("NAE has a higher search mAP than OIM", "nae", "oim", outcome)]
     for head in outcome.heads(PIXEL_HEADS) or PIXEL_HEADS[:1]:
         claim = f"{HEAD_NAMES[head]} is at least as good as NAE"
