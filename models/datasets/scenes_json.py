@@ -114,10 +114,11 @@ def write_scenes_json(directory: Path, content: dict[str, Any]) -> None:
 
 
 def refuse_another(directory: Path, *, note: str | None = None) -> None:
-    """See that no dataset is overwritten, or mixed with another one.
+    """Refuse a directory that holds another dataset, so that none is overwritten or mixed.
 
     Args:
-        note: what the dataset to be written says of how it is made: the same may be there already.
+        note: how the new dataset is made, as its own note says; a dataset with the same note may be
+            there already.
 
     Raises:
         DatasetError: another dataset is there.
@@ -135,7 +136,7 @@ def refuse_another(directory: Path, *, note: str | None = None) -> None:
 
 
 def image_record(file: str, size: tuple[int, int], *, camera: str, sequence: str) -> dict[str, Any]:
-    """What is said of a made picture, all of whose people have boxes; size: width and height."""
+    """The record of a generated picture, all of whose people have boxes; size: width and height."""
     return {
         "file": file, "width": size[0], "height": size[1], "camera": camera,
         "sequence": sequence, "frame": 0, "time_s": None, "exhaustive": True,

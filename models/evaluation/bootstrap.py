@@ -1,4 +1,4 @@
-"""How far a measured figure might be off, had other people, scenes or queries been measured."""
+"""Bootstrap intervals: how much a figure varies if other people, scenes or queries are drawn."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ def estimate(value: float, resampled: NDArray[np.floating]) -> Estimate:
     """A figure with its percentile interval.
 
     Args:
-        value: as measured; the interval is stretched to it where it lies outside.
+        value: as measured; the interval is stretched to include it if need be.
         resampled: [rounds], the same of each round; NaN where a round has none.
     """
     known = resampled[~np.isnan(resampled)]

@@ -1,4 +1,4 @@
-"""Where a model is good and where it is not: its figures by camera, height and light."""
+"""Where a model is good and where it fails: its figures by camera, height and light."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -255,7 +255,7 @@ def _people_part(
 
 
 def share_over_scenes(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Estimate:
-    """The share of a whole, both counted scene by scene [S], with scenes drawn anew."""
+    """A share, with part and whole counted per scene [S], over resampled scenes."""
 
     def share(weights: NDArray[np.int64]) -> float:
         total = int(weights @ whole)
@@ -265,7 +265,7 @@ def share_over_scenes(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Esti
 
 
 def _over_scenes(figure: Callable[[NDArray[np.int64]], float], scenes: int) -> Estimate:
-    """A figure of how often each scene is there [S], as it is and with scenes drawn anew."""
+    """A figure computed from how often each scene counts [S]: as measured, and resampled."""
     value = figure(np.ones(scenes, np.int64))
     if scenes < LEAST_SCENES:
         return Estimate(value, None, None)
@@ -348,11 +348,11 @@ def _differences(results: dict[str, SearchResult]) -> list[Difference]:
 
 
 def _first(result: SearchResult) -> NDArray[np.float64]:
-    """Of each query [Q] whether its first hit is right, 0 or 1."""
+    """For each query [Q], 1 if its first hit is right, else 0."""
     return (result.first_right < 1).astype(np.float64)
 
 
 def _mean(values: NDArray[np.float64]) -> Estimate:
-    """The mean of the queries' values [Q], as they are and with queries drawn anew."""
+    """The mean of the queries' values [Q]: as measured, and over resampled queries."""
     rounds = resamples(len(values)) @ values / len(values)
     return estimate(float(values.mean()), rounds)

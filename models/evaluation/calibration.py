@@ -1,4 +1,4 @@
-"""From the score of a hit to how often a wrong hit scores as much, measured on labelled people.
+"""From the score of a hit to the share of wrong hits that score as high, on labelled people.
 
 Compared are the boxes of labelled people in different scenes, each pair both ways, by what a search
 would answer: the class-weighted similarity of one box's unit embedding, as the query, to the
@@ -107,7 +107,7 @@ class Calibration:
 
     @property
     def least_target(self) -> float:
-        """The smallest false-match rate that a threshold can be told for, by the rule of 30."""
+        """The smallest false-match rate that a threshold can be given for, by the rule of 30."""
         return LEAST_FALSE / self.impostor_pairs
 
     def fmr(self, score: float, *, tries: int = 1) -> float:
@@ -174,7 +174,7 @@ class Calibration:
 
 
 class ScoreCounts:
-    """How many comparisons scored how much, exactly: scores have 6 decimals."""
+    """An exact histogram of the comparisons' scores, which have 6 decimals."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(2 * STEPS + 2, np.int64)
@@ -321,7 +321,7 @@ def _compared(
 
 
 def _of_people(one: Threshold, false: NDArray[np.float64], pairs: PairCounts) -> Threshold:
-    """A threshold with the interval of people drawn anew.
+    """A threshold with its interval over resampled people.
 
     Args:
         false: [3, M], score and both people of each impostor comparison that may be above it.
@@ -340,7 +340,7 @@ def _of_people(one: Threshold, false: NDArray[np.float64], pairs: PairCounts) ->
 
 
 def _at_most(boxes: int, who: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which boxes [N] to compare: all, or those of people drawn until there are enough."""
+    """Which boxes [N] to compare: all, or those of randomly drawn people until there are enough."""
     counts = np.bincount(who)
     drawn = np.random.default_rng(0).permutation(len(counts))
     enough = max(LEAST_PEOPLE, int(np.searchsorted(np.cumsum(counts[drawn]), boxes, "right")))

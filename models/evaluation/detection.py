@@ -176,7 +176,7 @@ def _steps(
 
 
 def _greedy(overlaps: NDArray[np.floating], scores: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Each, best score first, takes the person of the largest IoU that nobody has taken yet."""
+    """Best score first, each detection takes the free person with the largest IoU."""
     finds = np.full(len(overlaps), -1, np.int64)
     free = overlaps.copy()
     for index in np.argsort(-scores, kind="stable") if free.shape[1] else ():

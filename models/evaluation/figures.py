@@ -1,4 +1,4 @@
-"""The figures of a search over queries, with the intervals of asking for other people."""
+"""Search figures over queries, with intervals for asking about other people."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class SearchFigures:
 
 
 def search_figures(result: SearchResult, people: NDArray[np.int64]) -> SearchFigures:
-    """The figures of some queries, one at least.
+    """The figures of one or more queries.
 
     Args:
         people: [Q], who each query asks for, as any number.

@@ -1,4 +1,4 @@
-"""What a model found in a dataset: detected once, scored in as many ways as are asked for."""
+"""What a model found in a dataset: detected once, then scored in any number of ways."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""How many pairs of boxes in different scenes there are: of one person, of different people."""
+"""Counts the pairs of boxes in different scenes: of the same person, of different people."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class PairCounts:
         self.genuine = int(of_one) // 2
 
     def weighted(self, weights: NDArray[np.int64]) -> int:
-        """How many pairs of different people there are, with each person there so often [P]."""
+        """The number of pairs of different people if each person counts this often [P]."""
         there = weights[self._person] * self._size
         by_person = np.bincount(self._person, there)
         by_scene = np.bincount(self._scene, there)

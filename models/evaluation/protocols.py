@@ -1,4 +1,4 @@
-"""The rules by which what a model finds is scored: ours, and those of the published code."""
+"""Scoring rules: ours, and those of the published code."""
 
 import math
 from collections.abc import Sequence

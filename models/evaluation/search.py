@@ -118,7 +118,7 @@ def evaluate_search(
 def search_result(
     average_precisions: NDArray[np.float64], first_right: NDArray[np.float64]
 ) -> SearchResult:
-    """The result of queries [Q], one at least."""
+    """The result of one or more queries [Q]."""
     top_1, top_5, top_10 = (float(np.mean(first_right < k)) for k in TOP_K)
     return SearchResult(
         float(average_precisions.mean()), top_1, top_5, top_10, average_precisions, first_right
@@ -167,7 +167,7 @@ def evaluate_scenes(
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A query's hits, the most similar first; among equals as `evaluate_search` has them.
+    """A query's hits, the most similar first; ties are ordered as in `evaluate_search`.
 
     Attributes:
         scenes: [M] int64, the scene of each hit.

@@ -1,4 +1,4 @@
-"""Thresholds that mean something: when two detections are likely one person, when a box is one.
+"""Thresholds with a meaning: when two detections are likely one person, and a box is a person.
 
 The similarity is chosen by a rate that is promised: so large a share of the pairs of different
 people, at most, is called a likely match. Pairs that share a person are no independent evidence,
@@ -61,7 +61,7 @@ class MatchRates:
 
 @dataclass(frozen=True)
 class DetectionThreshold:
-    """The score above which a box is best called a person.
+    """The best score threshold for calling a box a person.
 
     Attributes:
         score: in [0, 1]; that of a person is larger.
@@ -77,7 +77,7 @@ class DetectionThreshold:
 
 
 def require_pairs(dataset: SceneDataset, *, rate: float) -> None:
-    """Raises DatasetError where `match_rule` would for want of people or pairs: before any work."""
+    """Raise DatasetError early if there are too few people or pairs for `match_rule`."""
     _Pairs(dataset).require(rate)
 
 
@@ -116,7 +116,7 @@ def match_rule(found: Found, dataset: SceneDataset, *, rate: float = 0.01) -> Ma
 
 
 def match_rates(found: Found, dataset: SceneDataset, similarity: float) -> MatchRates:
-    """What calling everything above a similarity a likely match does on a dataset.
+    """The error rates on a dataset if everything above a similarity is called a likely match.
 
     Args:
         found: of the annotated boxes (gt_boxes).
@@ -131,7 +131,7 @@ def match_rates(found: Found, dataset: SceneDataset, similarity: float) -> Match
 
 
 def require_people(dataset: SceneDataset) -> None:
-    """Raises DatasetError where `detection_threshold` would for want of people: before any work."""
+    """Raise DatasetError early if there are too few people for `detection_threshold`."""
     judged = _judge(dataset, [Detections.empty(1)] * len(dataset.scenes))
     if not any(len(own.people) for own in judged):
         raise DatasetError(
@@ -184,7 +184,7 @@ def detection_threshold(
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """Pairs of boxes: similarity [K] float32, and whose both are, first and second [K] int64."""
+    """Pairs of boxes: similarity [K] float32; the people in them, first and second [K] int64."""
 
     similarity: NDArray[np.float32]
     first: NDArray[np.int64]
@@ -275,7 +275,7 @@ class _Pairs:
 
 
 def _most_similar(compared: Iterable[_Compared], count: int) -> _Compared:
-    """The most similar pairs of different people [count], from the best on."""
+    """The `count` most similar pairs of different people, best first."""
     best = _Compared(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     for own in compared:
         other = own.first != own.second

@@ -1,4 +1,4 @@
-"""One batch over several processes: counts, rows and batch norm that are those of all of it.
+"""One batch over several processes: counts, rows and batch norm of the whole batch.
 
 Each process of a training computes its own slice of the batch, and
 `DistributedDataParallel` averages the gradients. What is more than an average – a mean over
@@ -31,7 +31,7 @@ def joint_count(count: int | Tensor) -> Tensor:
 
 
 def joint_mean(values: Tensor) -> Tensor:
-    """The mean over the processes of a tensor that each has, without gradient."""
+    """The mean of a tensor over the processes, without gradient."""
     total = values.detach().clone()
     processes = world_size()
     if processes > 1:
@@ -41,7 +41,7 @@ def joint_mean(values: Tensor) -> Tensor:
 
 
 def shared_device() -> torch.device:
-    """Where the tensors lie that the processes exchange."""
+    """The device of the tensors that the processes exchange."""
     nccl = world_size() > 1 and distributed.get_backend() == "nccl"
     return torch.device("cuda" if nccl else "cpu")
 

@@ -85,14 +85,14 @@ class PersonSearchNet(nn.Module):
         return {**rpn_losses, **self.roi_heads.losses(feature_map, sampled)}
 
     def learn_only_reid(self) -> None:
-        """Let training change nothing but how people are told apart (see `forward`)."""
+        """Train only the part that tells people apart (see `forward`)."""
         self.only_reid = True
         for name, parameter in self.named_parameters():
             if name.startswith(NOT_REID):
                 parameter.requires_grad_(False)
 
     def freeze(self, stages: int) -> None:
-        """Let training change nothing of the backbone's first stages, its batch norms included.
+        """Exclude the backbone's first stages from training, their batch norms included.
 
         Raises:
             ValueError: it has fewer.
@@ -120,7 +120,7 @@ class PersonSearchNet(nn.Module):
         return images.float()
 
     def train(self, mode: bool = True) -> Self:
-        """As any module's; what is frozen stays in evaluation."""
+        """As for any module, but frozen stages stay in evaluation mode."""
         super().train(mode)
         for stage in self._frozen:
             stage.eval()

@@ -97,7 +97,7 @@ class OimLoss(nn.Module):
 
 
 class SmrOimLoss(OimLoss):
-    """OIM whose queue lets go of the entry that is least like the labeled people.
+    """OIM whose queue drops the entry that is least like the labeled people.
 
     An entry's weight is its largest similarity to a labeled identity by its largest to the queue,
     when it came; it fades with each update. Of the published NAE code's `--smr`; no paper of its

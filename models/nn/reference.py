@@ -208,7 +208,7 @@ def _expected_shapes(head: str) -> dict[str, tuple[int, ...]]:
 
 
 def _left_out(without_norm: bool) -> dict[str, Tensor]:
-    """Tensors that a checkpoint may lack, with the values that change nothing."""
+    """Tensors that a checkpoint may lack, with values that have no effect."""
     added = {table: torch.zeros(0, EMBEDDING_DIM) for table in MEMORY}
     added["roi_heads.reid_loss.queue_head"] = torch.zeros((), dtype=torch.long)
     if without_norm:

@@ -163,7 +163,7 @@ def _of_teacher(
 
 
 def _take(rows: Tensor, index: Tensor, *, fill: int) -> Tensor:
-    """Rows at indices; of an empty tensor as many filled rows."""
+    """Rows at indices; if the tensor has no rows, as many filled ones."""
     if len(rows):
         return rows[index]
     return rows.new_full((len(index), *rows.shape[1:]), fill)

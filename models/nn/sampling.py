@@ -60,13 +60,13 @@ class BalancedSampler:
 
 
 def scene_seed(target: Mapping[str, Any], *, part: int) -> int | None:
-    """The seed of one of the two halves' draws, of a target that may have a "seed"."""
+    """The seed for the draws of one half of the network, if the target has a "seed"."""
     seed = target.get("seed")
     return None if seed is None else 2 * int(seed) + part
 
 
 def _draw(mask: Tensor, most: int, generator: torch.Generator | None) -> Tensor:
-    """A mask of so many of the true places at most."""
+    """A mask of at most this many of the true places, drawn at random."""
     places = torch.where(mask)[0]
     order = torch.randperm(len(places), generator=generator)[:most]
     drawn = torch.zeros_like(mask)

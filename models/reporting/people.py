@@ -32,7 +32,7 @@ class Sighting:
 
 
 def choose_people(detections: Sequence[Detections], count: int) -> list[tuple[int, int]]:
-    """Whom to show, without picking by hand: (scene, detection), in the scenes' order.
+    """The people to show, chosen by rule: (scene, detection), in the scenes' order.
 
     Each round takes the best scored person not yet taken, of LEAST_HEIGHT pixels or more, of every
     scene that has one; of the round that gives too many, scenes are taken at even distances.

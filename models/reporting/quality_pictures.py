@@ -74,7 +74,7 @@ def shown_of(shown: int, count: int, what: str) -> str:
 
 
 def _answers(found: Found, dataset: SceneDataset) -> list[Ranking]:
-    """Of each query the hits that may be shown: the best, and the first right one."""
+    """For each query the hits that may be shown: the best one, and the first right one."""
     answers = []
     for ranking in rankings(
         dataset,
