@@ -1,5 +1,6 @@
 """Promises under load: bounded queues, deadlines, clients that leave, orderly ends."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,9 @@ import pytest
 
 from indexer.gallery.gallery import Gallery
 from indexer.tests.servers import free_port
+from service.images.pictures import upright_jpeg
+from service.running.parts import DECODED_AT_ONCE, PICTURES_AT_ONCE
+from service.tests.serving import Client
 from service.tests.stub import crop, picture
 
 ROOT = Path(__file__).parent.parent
@@ -238,3 +243,35 @@ def test_the_network_is_not_listened_to_without_a_key(tmp_path):
     assert len(refused.stderr.strip().splitlines()) == 1
     assert "without an API key" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_readers_of_pictures_hold_no_thread_and_too_many_are_refused(live, monkeypatch):
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def wait(pixels):
+        begun.release()
+        assert go.wait(60)
+        return upright_jpeg(pixels)
+
+    monkeypatch.setattr("service.images.gallery.upright_jpeg", wait)
+    with live() as port, contextlib.ExitStack() as stack, Client(port) as client:
+        image = client.post_form("/gallery/images", picture())[1]["id"]
+        readers = [stack.enter_context(Client(port, timeout=60)) for _ in range(80)]
+        with ThreadPoolExecutor(len(readers)) as pool:
+            path = f"/gallery/images/{image}/content"
+            answers = [pool.submit(reader.send, "GET", path) for reader in readers]
+            assert all(begun.acquire(timeout=60) for _ in range(DECODED_AT_ONCE))
+            refused = 0
+            while refused < len(readers) - PICTURES_AT_ONCE:
+                time.sleep(0.05)
+                refused = sum(one.done() for one in answers)
+            began = time.monotonic()
+            for other in ("/readyz", "/gallery", f"/gallery/images/{image}"):
+                assert client.get(other)[0] == 200
+            assert time.monotonic() - began < 10
+            go.set()
+            statuses = [one.result()[0] for one in answers]
+
+        assert statuses.count(503) == len(readers) - PICTURES_AT_ONCE
+        assert statuses.count(200) == PICTURES_AT_ONCE
+        assert client.send("GET", path)[0] == 200

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from fastapi import APIRouter, Depends, Response
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
 
 from indexer.records import StoredDetection
 from service.http.auth import authorize, route_scope
@@ -35,10 +36,10 @@ def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
     responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
     openapi_extra=route_scope("search"),
 )
-def get_crop(detection_id: str, parts: PartsOf) -> Response:
+async def get_crop(detection_id: str, request: Request, parts: PartsOf) -> Response:
     """JPEG of what is in its box."""
-    found: StoredDetection = parts.gallery.people.get(detection_id)
-    return picture(parts, found.scene_id, partial(crop_jpeg, box=found.box))
+    found: StoredDetection = await anyio.to_thread.run_sync(parts.gallery.people.get, detection_id)
+    return await picture(request, parts, found.scene_id, partial(crop_jpeg, box=found.box))
 
 
 @router.get(

@@ -13,7 +13,7 @@ from service.http.auth import authorize, check_scope, route_scope
 from service.http.bodies import check, deadline_of, read_json, refuse_unknown_parameters
 from service.http.errors import RequestError, too_many
 from service.http.openapi import FILE, body, json_body
-from service.images.pictures import PICTURE_HEADERS, picture, thumbnail_jpeg, upright_jpeg
+from service.images.pictures import made, picture, thumbnail_jpeg, upright_jpeg
 from service.images.schemas import (
     ContentQuery,
     Deleted,
@@ -150,18 +150,22 @@ def delete_image(image_id: str, parts: PartsOf) -> None:
     responses={200: {"content": {"image/*": {"schema": FILE}}}},
     openapi_extra=route_scope("search"),
 )
-def get_content(
+async def get_content(
     image_id: str, request: Request, query: Annotated[ContentQuery, Query()], parts: PartsOf
 ) -> Response:
     """Upright, as JPEG, without EXIF or other metadata; or, for admins, the file as it came."""
     if query.original:
         check_scope(request, "admin")
-        scene = parts.gallery.get(image_id)
-        content = parts.gallery.scenes.content(image_id)
-        parts.gallery.trail.note("original_read", image_id)
+        scene = await anyio.to_thread.run_sync(parts.gallery.get, image_id)
+
+        def read() -> bytes:
+            content = parts.gallery.scenes.content(image_id)
+            parts.gallery.trail.note("original_read", image_id)
+            return content
+
         media = MEDIA_TYPES.get(scene.format, "application/octet-stream")
-        return Response(content, media_type=media, headers=PICTURE_HEADERS)
-    return picture(parts, image_id, upright_jpeg)
+        return await made(request, parts, read, media)
+    return await picture(request, parts, image_id, upright_jpeg)
 
 
 @router.get(
@@ -171,11 +175,11 @@ def get_content(
     responses={200: {"content": {"image/jpeg": {"schema": FILE}}}},
     openapi_extra=route_scope("search"),
 )
-def get_thumbnail(
-    image_id: str, query: Annotated[ThumbnailQuery, Query()], parts: PartsOf
+async def get_thumbnail(
+    image_id: str, request: Request, query: Annotated[ThumbnailQuery, Query()], parts: PartsOf
 ) -> Response:
     """JPEG, as large as fits into a square of the size."""
-    return picture(parts, image_id, partial(thumbnail_jpeg, size=query.size))
+    return await picture(request, parts, image_id, partial(thumbnail_jpeg, size=query.size))
 
 
 def etag(scene: StoredScene) -> str:

@@ -7,14 +7,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from models.image import encode_jpeg
+from service.http.bodies import deadline_of, while_connected
 from service.running.parts import Parts
+from service.running.turns import Turns
 
 Pixels = NDArray[np.uint8]
 PALE, STRONG = (255, 226, 90), (214, 20, 60)  # of little and of full attention
 MOST_OPAQUE = 190
+SENT_AT_ONCE = 64 * 2**10
 PICTURE_HEADERS = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -63,11 +68,65 @@ def attention_png(
     return buffer.getvalue()
 
 
-def picture(parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]) -> Response:
-    """A JPEG drawn from a stored scene, as a response."""
-    with parts.decoding:
-        jpeg = draw(parts.gallery.scenes.picture(scene_id).pixels)
-    return Response(jpeg, media_type="image/jpeg", headers=PICTURE_HEADERS)
+async def picture(
+    request: Request, parts: Parts, scene_id: str, draw: Callable[[NDArray[np.uint8]], bytes]
+) -> Response:
+    """A JPEG drawn from a stored scene, as a response.
+
+    Raises:
+        OverloadedError, DeadlineError: too many want pictures.
+        Whatever reading and drawing it raises.
+    """
+
+    def work() -> bytes:
+        return draw(parts.gallery.scenes.picture(scene_id).pixels)
+
+    return await made(request, parts, work, "image/jpeg")
+
+
+async def made(
+    request: Request, parts: Parts, work: Callable[[], bytes], media_type: str
+) -> Response:
+    """A picture that takes its turn, as a response that holds a place until it is sent.
+
+    Raises:
+        OverloadedError, DeadlineError: too many want pictures.
+        Whatever the work raises.
+    """
+    turns = parts.pictures
+    turns.enter()
+    try:
+        deadline_s = deadline_of(request, parts.settings.search_deadline_s)
+        content = await while_connected(request, turns.run(work, deadline_s=deadline_s))
+    except BaseException:
+        turns.leave()
+        raise
+    return _Held(content, turns, media_type)
+
+
+class _Held(Response):
+    """Sent as fast as it is read: a server keeps what was given to it all at once."""
+
+    def __init__(self, content: bytes, turns: Turns, media_type: str) -> None:
+        super().__init__(content, media_type=media_type, headers=PICTURE_HEADERS)
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            content = bytes(self.body)
+            for start in range(0, max(1, len(content)), SENT_AT_ONCE):
+                more = start + SENT_AT_ONCE < len(content)
+                part = content[start : start + SENT_AT_ONCE]
+                await send({"type": "http.response.body", "body": part, "more_body": more})
+        finally:
+            self._turns.leave()
 
 
 def _whole(

@@ -1,6 +1,5 @@
 """What a running service is made of, put together once and closed in order."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,10 +21,12 @@ from service.running.health import Health
 from service.running.jobs import JobKind, JobRunner
 from service.running.previews import Previews
 from service.running.spool import Spool
+from service.running.turns import Turns
 from service.running.worker import Lane, Worker
 from service.settings import Settings, SettingsError
 
 DECODED_AT_ONCE = 2
+PICTURES_AT_ONCE = 64  # waited for, made, or sent: a full one takes some megabytes until it is gone
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Parts:
         detectors: the models; `detector` is that of the active generation.
         idempotency: of requests that may be sent again.
         previews: of erasures that may still be executed.
-        decoding: bounds how many pictures are decoded at once outside the worker.
+        pictures: turns of those who want a picture from outside the worker.
     """
 
     settings: Settings
@@ -52,8 +53,8 @@ class Parts:
     metrics: Metrics
     idempotency: Idempotency
     previews: Previews = field(default_factory=Previews)
-    decoding: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(DECODED_AT_ONCE)
+    pictures: Turns = field(
+        default_factory=lambda: Turns(at_once=DECODED_AT_ONCE, places=PICTURES_AT_ONCE)
     )
 
     @property
