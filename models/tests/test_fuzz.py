@@ -1,15 +1,17 @@
 """Pictures that chance made: they are read, or refused as pictures."""
 
+import importlib.util
 import io
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from models.errors import ImageError
-from models.image import ImageLimits, read_image
+from models.image import ImageLimits, given_up, read_image
 
 LIMITS = ImageLimits(max_bytes=2**20, max_pixels=10**6, max_side=2000, min_side=8)
 SLOWEST_S = 5.0
@@ -40,11 +42,20 @@ def seeds():
         (image, "WEBP", {}),
         (image, "WEBP", {"lossless": True, "save_all": True, "append_images": [image]}),
         (image, "AVIF", {"exif": exif}),
+        (image, "BMP", {}),
+        (image.convert("P"), "BMP", {}),
+        (image, "TIFF", {"tiffinfo": {0x0112: 6}}),
+        (image, "TIFF", {"compression": "tiff_lzw"}),
+        (image, "TIFF", {"compression": "jpeg"}),
+        (image.convert("I;16"), "TIFF", {"compression": "tiff_adobe_deflate"}),
+        (image, "MPO", {"save_all": True, "append_images": [image]}),
     ]
     for picture, kind, options in kinds:
         file = io.BytesIO()
         picture.save(file, kind, **options)
         yield file.getvalue()
+    if importlib.util.find_spec("pi_heif") is not None:
+        yield (Path(__file__).parent / "turned.heic").read_bytes()
 
 
 def mutated(content, others, chance):
@@ -93,6 +104,7 @@ def test_a_picture_that_chance_made_is_read_or_refused_and_soon(seconds, seed):
             assert (pixels.dtype, pixels.ndim, pixels.shape[2]) == (np.uint8, 3, 3)
             read += 1
         assert time.process_time() - began < SLOWEST_S
+    assert given_up() == 0
     print(f"{read + refused} files in {seconds} s: {read} read, {refused} refused")  # noqa: T201
     assert read > 10
     assert refused > 10
