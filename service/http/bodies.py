@@ -24,6 +24,7 @@ FIELD_MAX_BYTES = 256 * 2**10
 JSON_MAX_BYTES = 2**20  # of a document without pictures
 JSON_MAX_VALUES = 200_000  # commas and brackets, also those in texts
 MOST_NAMES = 64  # in one object; no body has as many
+CONTENT_TYPE_MAX = 1024
 SMALL_BYTES = 64 * 2**10
 
 _large_one: RunVar[anyio.Semaphore] = RunVar("large_one")
@@ -68,6 +69,8 @@ def media_type(request: Request) -> str:
     Raises:
         RequestError: the body is compressed, or in an encoding other than UTF-8.
     """
+    if len(request.headers.get("content-type", "")) > CONTENT_TYPE_MAX:  # slow to read
+        raise RequestError("unsupported_media_type", "The Content-Type is too long.")
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
