@@ -37,11 +37,7 @@ def test_the_openapi_document_names_every_route_of_the_app():
     app = create_app(Settings())
 
     told, served = (
-        {
-            (path, method, operation["operationId"])
-            for path, operations in document["paths"].items()
-            for method, operation in operations.items()
-        }
+        {(path, method) for path, operations in document["paths"].items() for method in operations}
         for document in (app.openapi(), FastAPI.openapi(app))
     )
 
