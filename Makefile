@@ -32,7 +32,7 @@ endif
 
 # The same, torch and the tools.
 .venv/develop: .venv/serve
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,heif,ray,scale,train]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,heif,ray,scale,teacher,train]' --group dev
 	@touch $@
 
 demo: .venv/serve

@@ -99,9 +99,9 @@ def live(tmp_path, detector):
     return started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """The system's Chromium."""
+    """The system's Chromium. Not longer than a module: its driver holds the thread's event loop."""
     try:
         find_chromium()
     except NoBrowserError as error:

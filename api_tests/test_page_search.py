@@ -295,7 +295,7 @@ def test_a_broken_picture_is_told_of_in_the_services_words(site, visit, tmp_path
     problem = page.get_by_role("alert").filter(has_text="Image")
     expect(problem).to_contain_text("Image ends too early")
     expect(problem.get_by_role("link", name="What this means")).to_have_attribute(
-        "href", "/docs/problems/image_truncated"
+        "href", "docs/problems/image_truncated"
     )
 
 

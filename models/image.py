@@ -377,10 +377,17 @@ def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     Sensors of 10 to 14 bits, thermal cameras above all, leave the upper bits of 16 empty; these are
     passed over. Where what is left takes up less than a quarter of its range, as temperatures do,
     it is spread over all of it, but for the darkest and the brightest thousandth.
+
+    Raises:
+        UnsupportedImageError: no value of it is finite.
     """
     rows, columns = (max(1, side // SAMPLE) for side in grey.shape)
     sample = grey[::rows, ::columns].astype(np.float64)
     sample = sample[np.isfinite(sample)]
+    if not sample.size and not np.isfinite(grey).any():
+        raise UnsupportedImageError(
+            "Not a picture that is read here: none of its values is a number."
+        )
     low, high = np.quantile(sample, [0.001, 0.999]) if sample.size else (0.0, 0.0)
     most = 2.0 ** max(8, int(max(high, 0)).bit_length()) - 1
     whole = grey.dtype == np.uint16 or (low >= 0 and high > 1)

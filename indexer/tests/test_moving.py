@@ -133,6 +133,6 @@ def test_a_snapshot_in_postgresql_shows_one_moment_while_two_processes_change_it
         assert {path.name for path in (tmp_path / "originals").iterdir()} == {
             scene.sha256 for scene in one.scenes.page(limit=1000).scenes
         }
-        import_gallery(one.snapshots / made.id, tmp_path / "there")
+        import_gallery(one.snapshots.directory / made.id, tmp_path / "there")
     with Gallery.reopen(tmp_path / "there") as gallery:
         assert gallery.scenes.page(limit=100).scenes == kept

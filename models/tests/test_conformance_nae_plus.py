@@ -116,8 +116,9 @@ def test_each_proposal_is_described_as_published(run, head, name):
     assert_close(raw.mean(axis=(1, 2))[ours], expected["head_score_raw"][theirs])
     np.testing.assert_allclose(of.deltas[ours], deltas, rtol=0, atol=RELATIVE * deltas.max())
     first = theirs[theirs < 16]
-    # Summed in another order, as one thread does, one pixel of 784 differs by 1.2e-4.
-    assert_close(of.logits[ours[theirs < 16]], expected["head_logit16"][first], 2 * RELATIVE)
+    # Summed in another order, as one thread or another processor does, one pixel of 784 differs by
+    # 1.2e-4 to 2.2e-4.
+    assert_close(of.logits[ours[theirs < 16]], expected["head_logit16"][first], 3 * RELATIVE)
     first = theirs[theirs < 8]
     assert_rows_close(of.pooled[ours[theirs < 8]], expected["head_pooled8"][first])
 

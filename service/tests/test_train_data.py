@@ -228,7 +228,7 @@ def refusal(capsys, scenes, tmp_path, **changes):
     return line
 
 
-def as_float_tiff(path):
+def of_no_numbers(path):
     Image.fromarray(np.full((128, 192), np.nan, np.float32)).save(path, format="TIFF")
 
 
@@ -238,7 +238,7 @@ def truncated(path):
 
 @pytest.mark.parametrize(
     ("damage", "problem", "workers"),
-    [(as_float_tiff, "got a TIFF", 0), (truncated, "ends too early", 1)],
+    [(of_no_numbers, "none of its values is a number", 0), (truncated, "ends too early", 1)],
 )
 def test_a_damaged_picture_is_named(scenes, tmp_path, capsys, damage, problem, workers):
     broken = copied(scenes, tmp_path)
