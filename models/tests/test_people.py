@@ -53,6 +53,7 @@ def bodies(wardrobe):
 
 @pytest.fixture(scope="module")
 def renderer():
+    pytest.importorskip("moderngl", reason="drawing people takes moderngl, of the extra train")
     try:
         return Renderer((120, 160))
     except DatasetError as error:
