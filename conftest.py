@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 
 import pytest
 
@@ -23,6 +24,12 @@ def seed(request) -> int:
     chosen = int(os.environ.get("PROOF_SEED", usual))
     print(f"PROOF_SEED={chosen}")  # noqa: T201
     return chosen
+
+
+def pytest_configure(config):
+    """A shell's background job ignores Ctrl-C, and so would each command that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
