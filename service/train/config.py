@@ -34,8 +34,8 @@ class TrainConfig(BaseModel):
     )
     teacher: list[Annotated[Path, BeforeValidator(_as_text)]] = Field(
         [],
-        description="answers of a network that tells people apart, to learn from too: files of "
-        "models.datasets.teacher",
+        description="a network that tells people apart, to learn from too: its .xml (OpenVINO), to "
+        "be asked about all that is shown, or files of its answers (models.datasets.teacher)",
     )
     out: Path = Field(description="where the run goes: log, checkpoint, model file")
     preset: str | None = Field(
@@ -182,8 +182,18 @@ class TrainConfig(BaseModel):
             raise ValueError("expected either --data or --crops, got both or neither")
         if self.crops and not self.only_reid:
             raise ValueError("--crops teaches only to tell people apart: pass --only-reid with it")
+        if self.live_teacher is not None and len(self.teacher) > 1:
+            raise ValueError(
+                "--teacher: expected one .xml, or files of answers; got "
+                + ", ".join(map(str, self.teacher))
+            )
         if self.evaluate_every and self.crops and self.val is None:
             raise ValueError(
                 "--evaluate-every with --crops needs scenes to evaluate on: pass --val"
             )
         return self
+
+    @property
+    def live_teacher(self) -> Path | None:
+        """The teacher that is asked while the network learns, if there is one."""
+        return next((path for path in self.teacher if path.suffix == ".xml"), None)

@@ -17,15 +17,17 @@ from models.preprocess import InputRule
 from service.train.answers import TeachersAnswers
 from service.train.checkpoint import load_checkpoint, save_checkpoint
 from service.train.config import TrainConfig
-from service.train.crops import CropData, side_by_side
+from service.train.crops import CropData, stacked
 from service.train.data import RunOrder, RunScenes, TrainingData, batches, collate
 from service.train.evaluation import evaluate_network
 from service.train.finish import finish, read_validation, set_serving_rules
 from service.train.interrupts import Interrupts
+from service.train.live_teacher import LiveTeacher
 from service.train.presets import PRESETS
 from service.train.processes import agreed, joined, run_id
 from service.train.records import Records, opened
 from service.train.steps import Steps
+from service.train.views import Views
 from service.train.weights import load_weights
 
 log = logging.getLogger("service.train")
@@ -55,7 +57,7 @@ def train(config: TrainConfig) -> Path | None:
             torch.set_num_threads(config.threads)
         build = _build_arguments(config)
         answers = None
-        if config.teacher:
+        if config.teacher and config.live_teacher is None:
             answers = TeachersAnswers(config.teacher, dim=config.embedding_dim)
             log.info("%d answers of a teacher", len(answers))
         data = _read_data(
@@ -79,6 +81,14 @@ def train(config: TrainConfig) -> Path | None:
                     "weights of %s; tensors that start fresh: %s",
                     config.weights, ", ".join(fresh) or "none",
                 )  # fmt: skip
+        teacher = None
+        if config.live_teacher:
+            teacher = LiveTeacher(
+                config.live_teacher,
+                dim=config.embedding_dim,
+                num_ids=data.num_ids,
+                mean_share=config.mean_share,
+            )
         steps = Steps(
             network,
             place,
@@ -96,6 +106,10 @@ def train(config: TrainConfig) -> Path | None:
             clip_norm=config.clip_norm,
             precision=config.precision,
             layout=torch.channels_last if config.channels_last else torch.contiguous_format,
+            views=Views(augment=config.augment, redress=teacher is not None)
+            if config.crops
+            else None,
+            teacher=teacher,
         )
         done = _resume(checkpoint, config, steps) if goes_on else 0
         if goes_on:
@@ -152,7 +166,7 @@ def train(config: TrainConfig) -> Path | None:
                 order,
                 workers=config.workers,
                 pinned=on_gpu,
-                collated=side_by_side if config.crops else collate,
+                collated=stacked if config.crops else collate,
             )
             for batch in interrupts.first_at_once(shown):
                 epoch = done // order.steps_per_epoch
@@ -184,14 +198,13 @@ def _read_data(
 ) -> TrainingData | CropData:
     shown: dict[str, Any] = {
         "rule": rule,
-        "augment": config.augment,
         "scale_jitter": config.scale_jitter,
         "answers": answers,
         "mean_share": config.mean_share,
     }
     if not config.crops:
-        return TrainingData(config.data, **shown)
-    data = CropData(config.crops, **shown)
+        return TrainingData(config.data, augment=config.augment, **shown)
+    data = CropData(config.crops, live=config.live_teacher is not None, **shown)
     if data.left_out:
         log.info("%d crops left out: neither a number nor an answer", data.left_out)
     return data

@@ -12,7 +12,9 @@ from models.errors import PersonSearchError
 from models.nn.joint import joint_mean, with_joint_batch_norm
 from models.nn.network import PersonSearchNet
 from service.train.data import Batch
+from service.train.live_teacher import LiveTeacher
 from service.train.processes import Place, padded_alike
+from service.train.views import Views
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Loss scaling starts at 65,536; gradients that overflow even when they are scaled down are lost.
@@ -76,6 +78,8 @@ class Steps:
         clip_norm: float,
         precision: str = "fp32",
         layout: torch.memory_format = torch.contiguous_format,
+        views: Views | None = None,
+        teacher: LiveTeacher | None = None,
     ) -> None:
         """Prepare a network for training.
 
@@ -107,6 +111,14 @@ class Steps:
         self._loss_weights = loss_weights
         self._clip_norm = clip_norm
         self._layout = layout
+        self._views = views
+        self._teacher = teacher
+        if teacher is not None:
+            teacher.place(place.device, lower)
+        rule = network.card.input
+        self._mean, self._std = (
+            torch.tensor(row, device=place.device)[:, None, None] for row in (rule.mean, rule.std)
+        )
         self._forward: nn.Module = network
         if place.count > 1:
             with warnings.catch_warnings():
@@ -146,13 +158,7 @@ class Steps:
     def _make(self, batch: Batch, rate: float, number: int) -> tuple[dict[str, float], float]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
-        images = padded_alike(batch.images).to(
-            self._place.device, memory_format=self._layout, non_blocking=True
-        )
-        targets = [
-            {k: v.to(self._place.device) if isinstance(v, Tensor) else v for k, v in t.items()}
-            for t in batch.targets
-        ]
+        images, targets = self._as_seen(batch)
         losses = self._forward(images, batch.sizes, targets)
         weighted = [self._loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]
         loss = torch.stack(weighted).sum()
@@ -179,9 +185,56 @@ class Steps:
         self.network.roi_heads.reid_loss.update()
         return values, norm
 
+    def _as_seen(self, batch: Batch) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Pictures and targets as the network takes them, on the device that trains."""
+        device = self._place.device
+        targets = [
+            {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()}
+            for t in batch.targets
+        ]
+        if self._views is None:
+            images = padded_alike(batch.images).to(
+                device, memory_format=self._layout, non_blocking=True
+            )
+            if self._teacher is not None:
+                self._ask(images * self._std + self._mean, targets)
+            return images, targets
+        (target,) = batch.targets
+        shown = self._views.show(
+            batch.images.to(device, non_blocking=True),
+            target["aspects"],
+            target["person_ids"].to(device),
+            size=batch.sizes[0],
+            seed=target["seed"],
+        )
+        counts = [len(boxes) for boxes in shown.boxes]
+        laid_out = {"boxes": shown.boxes, "person_ids": shown.person_ids.split(counts)}
+        if "answers" in target:
+            laid_out["answers"] = target["answers"].to(device).split(counts)
+        targets = [
+            dict(zip(laid_out, parts, strict=True))
+            for parts in zip(*laid_out.values(), strict=True)
+        ]
+        if self._teacher is not None:
+            self._ask(shown.pictures, targets)
+        images = ((shown.pictures - self._mean) / self._std).to(memory_format=self._layout)
+        return images, targets
+
+    def _ask(self, pictures: Tensor, targets: list[dict[str, Any]]) -> None:
+        """Let the targets have the teacher's answers about what is shown in pictures in [0, 1]."""
+        assert self._teacher is not None
+        boxes = [target["boxes"] for target in targets]
+        answers = self._teacher.answers(
+            pictures, boxes, torch.cat([target["person_ids"] for target in targets])
+        )
+        for target, part in zip(targets, answers.split([len(b) for b in boxes]), strict=True):
+            target["answers"] = part
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on but the batch."""
+        teacher = {} if self._teacher is None else {"teacher": self._teacher.state_dict()}
         return {
+            **teacher,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -196,6 +249,8 @@ class Steps:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         vars(self.watch).update(state["watch"])
+        if self._teacher is not None:
+            self._teacher.load_state_dict(state["teacher"])
         torch.set_rng_state(state["rng"])
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
 
