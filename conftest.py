@@ -8,6 +8,10 @@ import pytest
 
 from indexer.tests import servers
 
+# Before torch is imported, for this process and those it starts: several of them share the cores,
+# and threads of torch that wait for a core of another's spin meanwhile (8 times the CPU time).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
