@@ -77,7 +77,7 @@ class PersonSearchNet(nn.Module):
             answers in the targets, loss_teacher and loss_similarity as well. Where `only_reid` is
             set, only those from loss_reid on, of the people in the targets' own boxes.
         """
-        feature_map = self._features(images)
+        feature_map = self.features(images)
         if self.only_reid:
             return self.roi_heads.reid_losses(feature_map, targets)
         proposals, rpn_losses = self.rpn(ImageList(images, sizes), {"0": feature_map}, targets)
@@ -106,7 +106,7 @@ class PersonSearchNet(nn.Module):
             stage.requires_grad_(False)
         self.train(self.training)
 
-    def _features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """The feature map of a batch in training."""
         if not self._frozen:
             return self.backbone(images).float()

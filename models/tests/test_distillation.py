@@ -158,7 +158,7 @@ def test_a_frozen_network_sees_the_weights_that_came_after_it_was_frozen():
     picture = torch.randn(1, 3, 64, 64)
 
     with torch.no_grad():
-        found = network.eval()._features(picture)
+        found = network.eval().features(picture)
         wanted = other.eval().backbone(picture)
 
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)

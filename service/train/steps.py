@@ -102,8 +102,8 @@ class Steps:
         if place.count > 1:
             with_joint_batch_norm(network)
         if lower is not None:
-            for part in (network.backbone, network.roi_heads.box_head):
-                _compute_in(lower, part, place.device)
+            _compute_in(lower, network, "features", place.device)
+            _compute_in(lower, network.roi_heads.box_head, "forward", place.device)
         self.optimizer = _optimizer(optimizer, network, lr, momentum, weight_decay)
         self.watch = LossWatch()
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=lower is torch.float16)
@@ -255,16 +255,16 @@ class Steps:
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
 
 
-def _compute_in(precision: torch.dtype, part: nn.Module, device: torch.device) -> None:
-    """Let a part compute in a lower precision while it trains."""
-    plain = part.forward
+def _compute_in(precision: torch.dtype, part: nn.Module, method: str, device: torch.device) -> None:
+    """Let a method of a part compute in a lower precision while it trains."""
+    plain = getattr(part, method)
 
-    def forward(pixels: Tensor) -> Tensor:
+    def computed(pixels: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=precision, enabled=part.training):
             made: Tensor = plain(pixels)
             return made
 
-    part.forward = forward
+    setattr(part, method, computed)
 
 
 def _optimizer(
