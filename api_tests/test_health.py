@@ -46,6 +46,18 @@ def test_a_started_service_is_alive_ready_and_well(client):
     assert client.get("/health").json()["status"] == "ok"
 
 
+def test_originals_that_no_image_has_are_counted(start, tmp_path):
+    with start():
+        pass
+    (tmp_path / "data" / "originals").joinpath("0" * 64).write_bytes(b"lost")
+
+    with start() as client:
+        health = client.get("/health").json()
+        assert health["quarantine"] == {"files": 1, "bytes": 4}
+        assert health["status"] == "ok"
+        assert "person_search_quarantine_files 1.0" in client.get("/metrics").text
+
+
 def test_the_model_ran_before_the_first_request(client, detector):
     assert len(detector.asked) >= 2
 

@@ -8,6 +8,7 @@
     python -m indexer rebuild
     python -m indexer compact
     python -m indexer reindex --model PATH | --rollback
+    python -m indexer quarantine [--take-back | --delete] [SHA256… | --all]
     python -m indexer snapshot
     python -m indexer snapshots
     python -m indexer restore SNAPSHOT
@@ -42,6 +43,7 @@ import numpy as np
 from tqdm import tqdm
 
 from indexer.arguments import (
+    add_limits,
     add_options,
     excluded,
     limits_of,
@@ -63,6 +65,7 @@ from indexer.ingest.bulk import bulk as add_in_bulk
 from indexer.ingest.bulk_workers import Pool, Processes, RayActors, Work
 from indexer.ingest.folders import Found, find_images
 from indexer.ingest.ingest import ingest
+from indexer.ingest.quarantine import take_back
 from indexer.ingest.reindex import reindex as change_model
 from indexer.records import GalleryHit, GalleryModel, SceneFilter
 from indexer.rows.audit import acting_as
@@ -254,6 +257,55 @@ def reindex(asked: argparse.Namespace) -> int:
     return 0
 
 
+def quarantine(asked: argparse.Namespace) -> int:
+    named = set(asked.contents)
+    if (asked.take_back or asked.delete) != bool(named or asked.all):
+        raise GalleryError(
+            "expected --take-back or --delete, with the SHA-256 of files or --all; "
+            "or neither, for a list"
+        )
+    if asked.take_back:
+        return _take_back(asked)
+    with reopen_gallery(asked) as gallery:
+        found = gallery.quarantine.look()
+        if asked.delete:
+            gone = {one.sha256 for one in found} if asked.all else named
+            gallery.quarantine.remove(gone)
+            print(f"{len(gone)} deleted")
+            return 0
+    for one in found:
+        print(f"{one.sha256}  {one.stored_at.isoformat(timespec='seconds')}  {one.nbytes} bytes")
+    print(f"{len(found)} in quarantine")
+    return 0
+
+
+def _take_back(asked: argparse.Namespace) -> int:
+    model = model_of(asked)
+    detector = OnnxDetector(model or DEFAULT_MODEL, threads=asked.threads)
+    created = already = failed = 0
+    with open_gallery(asked, model, detector.card) as gallery:
+        found = [one.sha256 for one in gallery.quarantine.look()]
+        contents = found if asked.all else list(dict.fromkeys(asked.contents))
+        for one in take_back(
+            contents,
+            detector,
+            gallery,
+            limits=limits_of(asked),
+            camera_id=asked.camera,
+            tags=tuple(asked.tag),
+        ):
+            if one.result is None:
+                failed += 1
+                print(f"failed: {one.sha256}: {one.error}", file=sys.stderr)
+            elif one.result.created:
+                created += 1
+                print(f"added {one.result.scene.id}: {one.sha256}")
+            else:
+                already += 1
+    print(f"{created} added, {already} already there, {failed} failed")
+    return 1 if failed else 0
+
+
 def snapshot(asked: argparse.Namespace) -> int:
     with reopen_gallery(asked) as gallery:
         with tqdm(unit="B", unit_scale=True, disable=None) as bar:
@@ -332,6 +384,7 @@ COMMANDS = {
     "rebuild": rebuild,
     "compact": compact,
     "reindex": reindex,
+    "quarantine": quarantine,
     "snapshot": snapshot,
     "snapshots": snapshots,
     "restore": restore,
@@ -406,6 +459,18 @@ def _parser(prog: str | None = None) -> argparse.ArgumentParser:
 
     one = command("remove", "remove scenes")
     one.add_argument("ids", nargs="+", metavar="ID", help="a scene's id or external id")
+
+    one = command(
+        "quarantine", "list, add or delete originals that have no scene, set aside", model=True
+    )
+    one.add_argument("contents", nargs="*", metavar="SHA256", help="the name of a file, in full")
+    one.add_argument("--all", action="store_true", help="every file there")
+    which = one.add_mutually_exclusive_group()
+    which.add_argument("--take-back", action="store_true", help="add them: scenes with new ids")
+    which.add_argument("--delete", action="store_true", help="delete them for good")
+    one.add_argument("--camera", metavar="ID", help="the camera that took them all")
+    one.add_argument("--tag", action="append", default=[], metavar="T", help="may be repeated")
+    add_limits(one)
 
     command("stats", "say what a gallery holds")
     command("rebuild", "read every row, check it, and build the index anew")

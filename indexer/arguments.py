@@ -116,6 +116,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of a file that was overwritten, remove the scene before; by default both stay",
     )
+    add_limits(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """What pictures may be."""
     limits = ImageLimits()
     for flag, least, help in (
         ("--max-bytes", limits.max_bytes, "largest file"),

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Set
 from pathlib import Path
 
 from indexer.errors import GalleryDamagedError
 from indexer.files.objects import Objects
 from indexer.files.originals import ORIGINALS
+from indexer.files.quarantine import ObjectQuarantine
+
+MARKS = "removed"  # the folder of the marks
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -18,6 +21,7 @@ class ObjectOriginals:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._held = False
+        self.quarantine = ObjectQuarantine(objects)
 
     def put(self, sha256: str, content: bytes, on_step: Callable[[str], None]) -> None:
         """Store a file whole or not at all.
@@ -26,6 +30,7 @@ class ObjectOriginals:
             DatabaseUnavailableError: it may be stored, or not.
         """
         self._objects.put(f"{ORIGINALS}/{sha256}", content)
+        self.unmark([sha256])
         on_step("renamed")
 
     def read(self, sha256: str) -> bytes:
@@ -57,10 +62,22 @@ class ObjectOriginals:
             raise FileNotFoundError(sha256)
         target.write_bytes(content)
 
-    def remove(self, sha256: str) -> None:
-        """Delete a file, if it is there; between hold and release, a later sweep does so."""
-        if not self._held:
-            self._objects.remove([f"{ORIGINALS}/{sha256}"])
+    def mark(self, contents: Collection[str]) -> None:
+        """Mark files as removed; stored when this returns."""
+        for sha256 in contents:
+            self._objects.put(f"{MARKS}/{sha256}", b"")
+
+    def unmark(self, contents: Collection[str]) -> None:
+        """Take marks away."""
+        self._objects.remove([f"{MARKS}/{sha256}" for sha256 in contents])
+
+    def remove(self, contents: Collection[str]) -> None:
+        """Delete those that are there; between hold and release they are marked for a sweep."""
+        if self._held:
+            self.mark(contents)
+            return
+        self._objects.remove([f"{ORIGINALS}/{sha256}" for sha256 in contents])
+        self.unmark(contents)
 
     def hold(self) -> None:
         """From here on, removed files stay where they are, until release. No change may go on."""
@@ -76,14 +93,28 @@ class ObjectOriginals:
 
     def stored(self) -> set[str]:
         """The SHA-256 of every file that is there; a listing of them all."""
-        names = (name.rpartition("/")[2] for name in self._objects.names(ORIGINALS))
-        return {name for name in names if _NAME.fullmatch(name)}
+        return self._named(ORIGINALS)
 
-    def sweep(self, wanted: set[str], *, of: set[str] | None = None) -> None:
-        """Remove what a crash left: files that nobody wants.
+    def sweep(self, wanted: Set[str], erased: Set[str], *, of: Set[str] | None = None) -> int:
+        """As Originals.sweep.
 
         Args:
             of: those that were stored a while ago; by default what is listed now.
         """
-        gone = (self.stored() if of is None else of) - wanted
-        self._objects.remove([f"{ORIGINALS}/{sha256}" for sha256 in gone])
+        stored, marked = self.stored() if of is None else of, self._named(MARKS)
+        unnamed = stored - wanted
+        self.remove(unnamed & (marked | erased))
+        self.unmark(marked - unnamed)
+        aside = {one.sha256 for one in self.quarantine.listed()}
+        for sha256 in aside & wanted:
+            if not self.has(sha256):
+                self.quarantine.give_back(sha256, f"{ORIGINALS}/{sha256}")
+        self.quarantine.remove(aside & (wanted | marked | erased))
+        taken = sorted(unnamed - marked - erased)
+        for sha256 in taken:
+            self.quarantine.take(sha256, f"{ORIGINALS}/{sha256}")
+        return len(taken)
+
+    def _named(self, folder: str) -> set[str]:
+        names = (name.rpartition("/")[2] for name in self._objects.names(folder))
+        return {name for name in names if _NAME.fullmatch(name)}

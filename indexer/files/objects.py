@@ -1,7 +1,7 @@
 """Files in object storage (S3 and what speaks like it, Google Cloud, Azure), by obstore."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -72,17 +72,25 @@ class Objects:
             return False
         return True
 
-    def listed(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """The files below a folder, by name, and when each was stored; listed as it goes on."""
+    def described(self, folder: str) -> Iterator[tuple[str, datetime, int]]:
+        """The files below a folder: name, when it was stored, bytes; listed as it goes on."""
         import obstore
 
         with self._translated():
             for some in obstore.list(self._store, folder):
-                yield from ((each["path"], each["last_modified"]) for each in some)
+                yield from ((each["path"], each["last_modified"], each["size"]) for each in some)
 
     def names(self, folder: str) -> Iterator[str]:
         """The names of the files below a folder."""
-        return (name for name, _ in self.listed(folder))
+        return (name for name, _, _ in self.described(folder))
+
+    def move(self, source: str, target: str) -> None:
+        """Give a file another name, if it is there: a copy, and the old one is deleted."""
+        import obstore
+
+        with suppress(FileNotFoundError), self._translated():
+            obstore.copy(self._store, source, target)
+            obstore.delete(self._store, source)
 
     def remove(self, names: Collection[str]) -> None:
         """Delete those that are there."""

@@ -17,6 +17,7 @@ from indexer.errors import (
     StorageFullError,
 )
 from indexer.files.originals import ORIGINALS
+from indexer.gallery.accepted import Accepted
 from indexer.gallery.writer import Writer
 from indexer.rows import change_log, erasures, people, scenes
 from indexer.rows.audit import acting_as
@@ -30,9 +31,10 @@ _log = logging.getLogger(__name__)
 class Erasures:
     """The erasures, as gallery.erasures."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, accepted: Accepted) -> None:
         self._writer = writer
         self._store = writer.store
+        self._accepted = accepted
 
     def get(self, id: str) -> Erasure:
         """The receipt of an erasure.
@@ -71,8 +73,18 @@ class Erasures:
             raise ValueError("expected scenes, or detections")
 
         def accept() -> Erasure:
-            with self._store.write() as connection:
-                return erasures.accept(connection, scene_ids=scene_ids, detection_ids=detection_ids)
+            begun = None
+            try:
+                with self._store.write() as connection:
+                    begun = erasures.accept(
+                        connection, scene_ids=scene_ids, detection_ids=detection_ids
+                    )
+                    self._accepted.write(connection, begun.id)
+            except BaseException:
+                if begun is not None:
+                    self._accepted.forget(begun.id)
+                raise
+            return begun
 
         with self._writer.changing():
             if not agreed():
@@ -115,6 +127,7 @@ class Erasures:
             erasure = erasures.get(connection, id)
             pending = erasures.pending(connection, id)
         if pending is None:
+            self._accepted.forget(id)
             return
         ids = [*pending.scenes, *pending.detections]
         with acting_as(erasure.by):
@@ -129,6 +142,7 @@ class Erasures:
                     if erasures.pending(connection, id) is not None:
                         erasures.complete(connection, id)
                 self._store.empty_log()
+                self._accepted.forget(id)
         writer.refill()
         writer.on_step("completed")
         on_progress(len(ids), len(ids))
@@ -158,8 +172,7 @@ class Erasures:
         writer.on_step("erasure committed")
         writer.unindex(np.concatenate([*rows, np.zeros(0, np.int64)]), number)
         writer.on_step("erasure unindexed")
-        for sha256 in contents:
-            writer.erase_original(sha256)
+        writer.erase_originals(contents)
         writer.on_step("originals erased")
 
     def _forget(self, pending: Pending) -> None:
@@ -168,8 +181,8 @@ class Erasures:
         with self._store.read() as connection:
             stored = scenes.contents(connection)
         left = [one for one in pending.contents if one[0] not in stored]  # not added since
-        for sha256, _ in left:
-            writer.erase_original(sha256)
+        writer.erase_originals([sha256 for sha256, _ in left])
+        writer.originals.quarantine.remove([sha256 for sha256, _ in left])
         erasures.remove_copies(writer.directory, left, but=writer.directory / ORIGINALS)
         with self._store.write() as connection:
             erasures.remove_mentions(connection, pending)

@@ -11,13 +11,16 @@ What survives a crash. Changes go in steps, and the process may die between any 
     6  committed   … on disk: from here on the scene is stored
     7  indexed     its people are in the index in memory; add returns
 
-A death before 6 leaves at most a file that no row names, which the next open deletes. Removing a
-scene:
+A death before 6 leaves at most a file that no row names. The next open moves it into quarantine: it
+cannot be told from the file of a scene that the database has lost, with its log say, and that may
+be the only one. Removing a scene:
 
-    1  deleted     in one open transaction, with a change number
-    2  committed   from here on the scene is gone
-    3  unindexed   no search that starts now finds it; after the next open neither
-    4  erased      its original is deleted; if this is not reached, the next open does it
+    1  marked      in one open transaction; a mark beside the original, on disk, says that it goes
+    2  deleted     … with a change number
+    3  committed   from here on the scene is gone
+    4  unindexed   no search that starts now finds it; after the next open neither
+    5  erased      its original is deleted, and then the mark; if this is not reached, the next open
+                   does it
 
 On a full disk adding fails and removing goes on, in space that the gallery reserves for that.
 generations.py, snapshots.py, restoring.py and erasures.py have steps of their own. The index is a
@@ -46,8 +49,9 @@ from indexer.errors import (
     GenerationGoneError,
     GenerationNotFoundError,
 )
-from indexer.files.originals import sync_directory
 from indexer.files.reserve import Reserve
+from indexer.files.syncing import sync_directory
+from indexer.gallery.accepted import Accepted
 from indexer.gallery.calibrations import Calibrations
 from indexer.gallery.erasures import Erasures
 from indexer.gallery.generations import Generations
@@ -60,6 +64,7 @@ from indexer.gallery.opening import (
     usable,
 )
 from indexer.gallery.people import People
+from indexer.gallery.quarantine import Quarantine
 from indexer.gallery.restoring import finish_restore, has_gallery
 from indexer.gallery.scenes import Scenes
 from indexer.gallery.snapshots import SNAPSHOTS, Snapshots, sweep_snapshots
@@ -96,8 +101,8 @@ class Gallery:
     other. Once add or remove has returned, every search that starts later sees it.
 
     Attributes:
-        scenes, people, generations, calibrations, erasures, snapshots, trail, upkeep: rooms of
-            the gallery, each with what concerns these.
+        scenes, people, generations, calibrations, erasures, quarantine, snapshots, trail, upkeep:
+            rooms of the gallery, each with what concerns these.
         index: of the active generation.
         jobs, replies: stored in the same database, and in the same transaction where that matters.
     """
@@ -133,6 +138,9 @@ class Gallery:
             with store.changing():
                 settle_model(directory, store, stored, model, any_model=any_model)
                 sync_directory(directory)
+                accepted = Accepted(directory, needed=not store.shared)
+                with store.write() as connection:
+                    accepted.restore(connection)
                 if originals is None:  # else upkeep.sweep_originals does so: a listing takes time
                     sweep(directory, store, stored)
                 check_originals(directory, store, stored)
@@ -146,11 +154,13 @@ class Gallery:
             self.people = People(self._writer)
             self.generations = Generations(self._writer, self.trail)
             self.calibrations = Calibrations(self._writer)
-            self.erasures = Erasures(self._writer)
+            self.erasures = Erasures(self._writer, accepted)
+            self.quarantine = Quarantine(self._writer, self.trail)
             self.snapshots = Snapshots(snapshots, self._writer, self.trail)
-            self.upkeep = Upkeep(self._writer, self.trail, self.remove)
+            self.upkeep = Upkeep(self._writer, self.trail, self.quarantine, self.remove)
             self._writer.refill()
             self.erasures.finish_all()
+            self.quarantine.look()
             self._opened = opened.pop_all()
 
     @classmethod
@@ -325,6 +335,7 @@ class Gallery:
                         store_reply(connection, reply(stored))
                     writer.on_step("inserted")
                 writer.on_step("committed")
+            self.quarantine.forget(scene.sha256)
             own = added[index.generation.number]
             index.follow(number, lambda: index.live.add(own, number))
             writer.on_step("indexed")
@@ -339,17 +350,28 @@ class Gallery:
         writer = self._writer
 
         def delete() -> tuple[str, NDArray[np.int64], int]:
-            with self._store.write() as connection:
-                sha256, rows = scenes.remove(connection, scene_id)
-                writer.on_step("deleted")
-                return sha256, rows, change_log.last(connection)
+            sha256 = None
+            try:
+                with self._store.write() as connection:
+                    sha256, rows = scenes.remove(connection, scene_id)
+                    writer.originals.mark([sha256])
+                    writer.on_step("marked")
+                    number = change_log.last(connection)
+                    writer.on_step("deleted")
+            except DatabaseUnavailableError:
+                raise  # it may still be committed: a mark that is not needed does no harm
+            except BaseException:
+                if sha256 is not None:
+                    writer.originals.unmark([sha256])
+                raise
+            return sha256, rows, number
 
         with writer.changing():
             sha256, rows, number = writer.deleting(delete)
             writer.on_step("committed")
             writer.unindex(rows, number)
             writer.on_step("unindexed")
-            writer.erase_original(sha256)
+            writer.erase_originals([sha256])
             writer.on_step("erased")
             writer.refill()
 
@@ -470,7 +492,7 @@ class Gallery:
         except BaseException:
             with suppress(GalleryError):
                 if placed and self.scenes.find(sha256) is None:
-                    self._writer.erase_original(sha256)
+                    self._writer.erase_originals([sha256])
                 elif placed:
                     self.index.distrust()  # committed, yet the commit was said to fail
             raise

@@ -1,7 +1,7 @@
 """Opening a gallery: are its directory, model and originals what they should be?"""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from indexer.files.originals import ORIGINALS, Originals
 from indexer.gallery.restoring import finish_restore, has_gallery
 from indexer.locks import DirectoryLock
 from indexer.records import EVERY_SCENE, GalleryModel
-from indexer.rows import generations, scenes
+from indexer.rows import audit, erasures, generations, scenes
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def settle_model(
     if generation is None:
         with store.write() as connection:
             generations.begin(connection, model, "active")
+        store.empty_log()  # whatever is lost with a log: whose embeddings these are is not
     elif model != generation.model:
         path = model.path or generation.model.path
         with store.write() as connection:
@@ -132,13 +133,37 @@ def check_originals(directory: Path, store: Store, originals: Originals | Object
         )
 
 
-def sweep(directory: Path, store: Store, originals: Originals | ObjectOriginals) -> None:
-    """Delete originals without a scene; log a warning for scenes without their original."""
+def sweep(
+    directory: Path,
+    store: Store,
+    originals: Originals | ObjectOriginals,
+    *,
+    of: Set[str] | None = None,
+) -> None:
+    """Delete originals that were removed; set aside others without a scene, and say how many.
+
+    To be called while nothing is changed. While another process makes a snapshot, nothing goes.
+
+    Args:
+        of: the originals that were stored a while ago; by default those stored now. Then a warning
+            tells of scenes without their original, too.
+    """
+    stored = originals.stored() if of is None else of
     with store.read() as connection:
         wanted = scenes.contents(connection)
-    stored = originals.stored()
+        erased = erasures.pending_contents(connection) - wanted
     if not store.originals_held():
-        originals.sweep(wanted)
-    lost = wanted - stored
+        aside = originals.sweep(wanted, erased, of=stored)
+        if aside:
+            _log.warning(
+                "%d originals in %s have no scene, though nobody removed them: they are in "
+                "quarantine; `python -m indexer quarantine` lists them",
+                aside,
+                directory,
+            )
+            with store.write() as connection:
+                audit.record(connection, "originals_set_aside", None, {"files": aside})
+    missing = wanted - stored if of is None else set()
+    lost = {sha256 for sha256 in missing if not originals.has(sha256)}
     if lost:
         _log.warning("%d originals are gone from %s, %s first", len(lost), directory, min(lost))

@@ -15,7 +15,8 @@ from pathlib import Path
 from indexer.database.opening import open_store
 from indexer.database.store import DATABASE
 from indexer.errors import SnapshotDamagedError
-from indexer.files.originals import ORIGINALS, link_or_copy, sync_directory
+from indexer.files.originals import ORIGINALS, link_or_copy
+from indexer.files.syncing import sync_directory
 from indexer.gallery.manifest import Manifest, Progress, Step, check_snapshot, sha256_of, translated
 from indexer.locks import DirectoryLock
 from indexer.rows import audit, erasures

@@ -37,7 +37,8 @@ from indexer.errors import (
     SnapshotDamagedError,
     SnapshotNotFoundError,
 )
-from indexer.files.originals import ORIGINALS, sync_directory
+from indexer.files.originals import ORIGINALS
+from indexer.files.syncing import sync_directory
 from indexer.gallery.manifest import (
     Manifest,
     Progress,

@@ -1,13 +1,15 @@
 """Upkeep of a gallery: scenes that are too old go, and what removals leave unused is freed."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from indexer.files.object_originals import ObjectOriginals
+from indexer.gallery.opening import sweep
+from indexer.gallery.quarantine import Quarantine
 from indexer.gallery.trail import Trail
 from indexer.gallery.writer import Writer
 from indexer.records import Compaction, IndexState
-from indexer.rows import audit, scenes
+from indexer.rows import audit
 from indexer.rows.audit import acting_as
 from indexer.rows.retention import expired, is_expired
 
@@ -21,9 +23,16 @@ EXPIRED_AT_ONCE = 500
 class Upkeep:
     """What is done now and then, as gallery.upkeep."""
 
-    def __init__(self, writer: Writer, trail: Trail, remove: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        trail: Trail,
+        quarantine: Quarantine,
+        remove: Callable[[str], None],
+    ) -> None:
         self._writer = writer
         self._trail = trail
+        self._quarantine = quarantine
         self._remove = remove  # Gallery.remove
 
     def index_state(self) -> IndexState:
@@ -88,10 +97,16 @@ class Upkeep:
             stop: asked before each scene whether to stop here.
 
         Returns:
-            How many were removed.
+            How many were removed. What is in quarantine, and older than any camera allows, is
+            deleted, too: which camera took it is not known.
         """
         removed = 0
         with acting_as("(retention)"):
+            if "*" in days:
+                before = at - timedelta(days=max(days.values()))
+                old = [one.sha256 for one in self._quarantine.look() if one.stored_at < before]
+                if old:
+                    self._quarantine.remove(old)
             while True:
                 with self._writer.store.read() as connection:
                     found = expired(connection, days, at, EXPIRED_AT_ONCE)
@@ -109,18 +124,16 @@ class Upkeep:
                     return removed
 
     def sweep_originals(self) -> None:
-        """Delete the originals without a scene that a dead process left in object storage.
+        """In object storage, delete or set aside originals without a scene.
 
         It lists them all, which takes time. (Files are swept when the gallery is opened.)
         """
-        originals, store = self._writer.originals, self._writer.store
+        originals = self._writer.originals
         if isinstance(originals, ObjectOriginals):
             stored = originals.stored()
             with self._writer.changing():
-                with store.read() as connection:
-                    wanted = scenes.contents(connection)
-                if not store.originals_held():
-                    originals.sweep(wanted, of=stored)
+                sweep(self._writer.directory, self._writer.store, originals, of=stored)
+            self._quarantine.look()
 
 
 def _is_wasteful(state: IndexState) -> bool:

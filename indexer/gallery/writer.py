@@ -1,7 +1,7 @@
 """How a gallery is changed: by one at a time, in the database first, in the index after it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -92,11 +92,13 @@ class Writer:
         """Take rows out of the index, after the commit of a change."""
         self.index.follow(change, lambda: self.index.live.remove(rows, change))
 
-    def erase_original(self, sha256: str) -> None:
-        """Delete a file that no scene has any more. While another process makes a snapshot, the
-        file stays: that process deletes it at the end."""
-        if not self.store.originals_held():
-            self.originals.remove(sha256)
+    def erase_originals(self, contents: Collection[str]) -> None:
+        """Delete files that no scene has any more. While another process makes a snapshot, they
+        stay, marked: that process deletes them at the end."""
+        if self.store.originals_held():
+            self.originals.mark(contents)
+        else:
+            self.originals.remove(contents)
 
     def release_originals(self) -> None:
         """After a snapshot: delete the originals that were held for it."""

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import ExternalIdConflictError, GalleryDamagedError, GalleryError
-from indexer.files.originals import sync_directory
+from indexer.files.syncing import sync_directory
 from indexer.gallery.gallery import Gallery
 from indexer.ingest.bulk_workers import Pool, WorkerLostError
 from indexer.ingest.folders import EXCLUDED, find_images, free_id, take_place

@@ -2,14 +2,16 @@
 
 An erasure goes in steps, and the process may die between any two:
 
-    1  accepted    what is to be erased, and its receipt, are committed: from here on it will be
+    1  accepted    what is to be erased, and its receipt, are committed, and in a file of their own
+                   beside the database (gallery/accepted.py): from here on it will be
     2  deleted     some of its rows, in one open transaction; 2 to 5 repeat until none is left
     3  committed   … on disk
     4  unindexed   … out of the index in memory
     5  erased      … and their originals
     6  compacted   the database is written anew, its log is emptied, other files of the directory
                    with the originals' content are gone
-    7  completed   the receipt says when; of what was erased, only hashes of ids are left
+    7  completed   the receipt says when; of what was erased, only hashes of ids are left; the file
+                   of 1 is gone
 
 After a death from 1 on, opening the gallery goes on.
 
@@ -41,6 +43,7 @@ from indexer.rows import audit
 from indexer.times import microseconds, now, time_of
 
 What = Literal["images", "detections"]
+COLUMNS = tuple(column.name for column in erasures.columns)
 
 _ID = re.compile(r"(?:img|det)_[0-9A-HJKMNP-TV-Z]{26}")
 
@@ -156,6 +159,33 @@ def complete(connection: Connection, id: str) -> None:
         .values(pending=None, completed_at=microseconds(now()))
     )
     audit.record(connection, "erasure_completed", id, {})
+
+
+def row(connection: Connection, id: str) -> Mapping[str, Any]:
+    """The row of an erasure, by column, as accept_again takes it.
+
+    Raises:
+        ErasureNotFoundError: there is none.
+    """
+    found = connection.execute(select(erasures).where(erasures.c.id == id)).first()
+    if found is None:
+        raise ErasureNotFoundError(f"there is no erasure {id}")
+    return dict(found._mapping)
+
+
+def accept_again(connection: Connection, row: Mapping[str, Any]) -> Erasure | None:
+    """Put the row of an erasure back that is unknown, and return None; else the known one."""
+    known = connection.execute(select(erasures).where(erasures.c.id == row["id"])).first()
+    if known is None:
+        connection.execute(insert(erasures).values(**row))
+        return None
+    return _erasure(known)
+
+
+def pending_contents(connection: Connection) -> set[str]:
+    """The SHA-256 of every original that an erasure still has to delete."""
+    found = (pending(connection, id) for id in unfinished(connection))
+    return {sha256 for one in found if one is not None for sha256, _ in one.contents}
 
 
 def read_all(database: Path) -> list[Mapping[str, Any]]:

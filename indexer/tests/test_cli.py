@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -296,3 +297,38 @@ def test_reindex_names_the_scenes_that_it_cannot_read(run, two_models, photos, t
     assert err.count("failed: img_") == 1
     assert "1 failed; the model was not changed" in err
     assert "model_name: stub" in run("stats")[1]
+
+
+def test_quarantine_lists_adds_and_deletes_what_the_database_does_not_know(run, photos, tmp_path):
+    run("add", photos)
+    names = [hashlib.sha256(picture(seed)).hexdigest() for seed in (7, 8)]
+    for name, seed in zip(names, (7, 8), strict=True):
+        (tmp_path / "gallery" / "originals" / name).write_bytes(picture(seed))
+
+    code, out, _ = run("quarantine")
+    assert (code, out.splitlines()[-1]) == (0, "2 in quarantine")
+    assert {line.split()[0] for line in out.splitlines()[:-1]} == set(names)
+
+    code, out, _ = run("quarantine", "--take-back", names[0], "--camera", "gate")
+    assert (code, out.splitlines()[-1]) == (0, "1 added, 0 already there, 0 failed")
+    with Gallery.reopen(tmp_path / "gallery") as gallery:
+        assert gallery.scenes.find(names[0]).camera_id == "gate"
+    assert run("quarantine", "--delete", "--all")[:2] == (0, "1 deleted\n")
+    assert run("quarantine")[:2] == (0, "0 in quarantine\n")
+
+
+@pytest.mark.parametrize("arguments", [["--all"], ["--delete"], ["--take-back"], ["0" * 64]])
+def test_quarantine_wants_to_know_what_is_to_become_of_which(run, photos, arguments):
+    run("add", photos)
+
+    code, _, err = run("quarantine", *arguments)
+
+    assert code == 2
+    assert "expected --take-back or --delete" in err
+
+
+def test_quarantine_names_what_is_not_there(run, photos):
+    run("add", photos)
+
+    assert run("quarantine", "--delete", "0" * 64)[0] == 2
+    assert "there is no" in run("quarantine", "--take-back", "0" * 64)[2]

@@ -34,8 +34,8 @@ def test_a_file_comes_back_as_it_was_given_and_goes_when_it_is_removed(there):
     assert there.has(scene.sha256)
     assert there.read(scene.sha256) == b"a"
     assert there.stored() == {scene.sha256}
-    there.remove(scene.sha256)
-    there.remove(scene.sha256)
+    there.remove([scene.sha256])
+    there.remove([scene.sha256])
     assert not there.has(scene.sha256)
     with pytest.raises(GalleryDamagedError, match="is gone"):
         there.read(scene.sha256)
@@ -62,9 +62,21 @@ def test_a_gallery_has_exactly_the_originals_of_its_scenes(tmp_path, database, s
         assert there.stored() == {scenes[2].sha256}
         assert gallery.scenes.content(scenes[2].id) == b"c"
     there.put(new_scene("left by a crash").sha256, b"left by a crash", nothing)
+    for name in "xy":
+        there.put(new_scene(name).sha256, name.encode(), nothing)
+    there.mark([new_scene("x").sha256])  # its removal ended before it was deleted
     with reopen_gallery(tmp_path, originals=s3_url) as gallery:
         gallery.upkeep.sweep_originals()
         assert there.stored() == {scenes[2].sha256}
+        left = [new_scene(name).sha256 for name in ("left by a crash", "y")]
+        assert {one.sha256 for one in gallery.quarantine.look()} == set(left)
+        assert gallery.quarantine.read(left[1]) == b"y"
+        gallery.quarantine.remove(left[:1])
+        added = gallery.add(new_scene("y"), people(2)).scene
+        assert gallery.quarantine.look() == []
+        gallery.remove(added.id)
+        gallery.upkeep.sweep_originals()
+        assert gallery.quarantine.look() == []
         assert gallery.scenes.content(scenes[2].id) == b"c"
     assert not (tmp_path / "originals").exists()
 

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from indexer.errors import GalleryError, StorageFullError
-from indexer.files.originals import sync_directory
+from indexer.files.syncing import sync_directory
 from indexer.ids import new_id
 from indexer.times import now
 from service.http.errors import RequestError

@@ -83,6 +83,7 @@ class Caretaker:
     def look(self) -> None:
         """Finish erasures, end abandoned generations, compact where it is worth it."""
         self._gallery.erasures.finish_all()
+        self._gallery.quarantine.look()
         building = self._gallery.generations.building()
         unfinished = self._gallery.jobs.page(
             limit=1, states=("queued", "running"), kinds=("reindex",)

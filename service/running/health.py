@@ -71,6 +71,11 @@ class Health:
             "disk": {"ok": free >= floor, "free_bytes": free, "floor_bytes": floor},
         }
 
+    def quarantine(self) -> dict[str, int]:
+        """Originals that were set aside, for no image has them; see `python -m indexer`."""
+        room = self._gallery.quarantine
+        return {"files": room.files, "bytes": room.nbytes}
+
     def _stats_with_index(self) -> GalleryStats:
         """Counts as of now, and how far the index has come of that a moment later.
 
@@ -93,6 +98,10 @@ class Health:
             f"{prefix}images": ("Images stored.", stats.scenes),
             f"{prefix}detections": ("Detections stored.", stats.detections),
             f"{prefix}originals_bytes": ("Size of the stored files.", stats.originals_bytes),
+            f"{prefix}quarantine_files": (
+                "Originals without an image, set aside.",
+                self._gallery.quarantine.files,
+            ),
             f"{prefix}index_lag": (
                 "Committed changes that the index does not hold yet.",
                 stats.last_change - stats.index_change,

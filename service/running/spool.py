@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from indexer.errors import GalleryError, StorageFullError
 from indexer.files.objects import Objects
-from indexer.files.originals import sync_directory
+from indexer.files.syncing import sync_directory
 from indexer.times import now
 
 FOLDER = "spool"
@@ -104,7 +104,7 @@ class Spool:
         if self._objects is not None:
             left = [
                 path
-                for path, at in self._objects.listed(FOLDER)
+                for path, at, _ in self._objects.described(FOLDER)
                 if path.split("/")[1] not in wanted and (now() - at).total_seconds() >= older_than_s
             ]
             self._objects.remove(left)

@@ -47,6 +47,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
         "uptime_s": round(parts.health.uptime_s, 1),
         "checks": checks,
         "retention": parts.caretaker.state(),
+        "quarantine": parts.health.quarantine(),
     }
 
 
