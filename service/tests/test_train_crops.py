@@ -245,7 +245,7 @@ def network(tmp_path_factory):
 
 def test_a_teacher_is_asked_about_what_is_in_the_boxes_and_answers_about_the_mean(network):
     teacher = LiveTeacher(network, dim=DIM, num_ids=0)
-    teacher.place(torch.device("cpu"), None)
+    teacher.place(torch.device("cpu"))
     picture = torch.zeros(1, 3, 64, 64)
     picture[:, 0, :, :32] = 1
     picture[:, 2, :, 32:] = 1
@@ -261,7 +261,7 @@ def test_a_teacher_is_asked_about_what_is_in_the_boxes_and_answers_about_the_mea
 
 def test_of_a_known_person_the_mean_of_the_answers_before_is_mixed_in(network):
     teacher = LiveTeacher(network, dim=DIM, num_ids=2, mean_share=1.0)
-    teacher.place(torch.device("cpu"), None)
+    teacher.place(torch.device("cpu"))
     pictures = torch.rand(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
     pictures[1] *= torch.tensor([1.0, 0.3, 0.1])[:, None, None]
     boxes = [torch.tensor([[0.0, 0, 16, 32]])] * 2

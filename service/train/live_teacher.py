@@ -54,10 +54,15 @@ class LiveTeacher(nn.Module):
         self.register_buffer("asked", torch.zeros(()))
         self.register_buffer("people", torch.zeros(num_ids, dim))
 
-    def place(self, device: torch.device, precision: torch.dtype | None) -> None:
-        """Compute on a device, in float32 or another precision."""
+    def place(
+        self,
+        device: torch.device,
+        precision: torch.dtype | None = None,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        """Compute on a device, in float32 or another precision, maps laid out so in memory."""
         self.to(device)
-        self._precision = precision or torch.float32
+        self._precision, self._layout = precision or torch.float32, layout
         self._network[0].to(device, dtype=self._precision)
 
     @torch.no_grad()
@@ -77,7 +82,7 @@ class LiveTeacher(nn.Module):
         network = self._network[0]
         sides = network.height, network.width
         seen = roi_align(pictures, boxes, sides, sampling_ratio=2, aligned=True)
-        seen = (seen.flip(1) * 255).to(self._precision, memory_format=torch.channels_last)
+        seen = (seen.flip(1) * 255).to(self._precision, memory_format=self._layout)
         answers = normalize(network(seen).float())
         self._settle(answers)
         answers = normalize(answers - self.mean)

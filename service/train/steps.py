@@ -114,7 +114,7 @@ class Steps:
         self._views = views
         self._teacher = teacher
         if teacher is not None:
-            teacher.place(place.device, lower)
+            teacher.place(place.device, lower, layout)
         rule = network.card.input
         self._mean, self._std = (
             torch.tensor(row, device=place.device)[:, None, None] for row in (rule.mean, rule.std)
