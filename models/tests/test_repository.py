@@ -66,7 +66,7 @@ def bare_machine(tmp_path):
     """Runs .ci/run where there is no browser, nothing can be installed, and `make` ends with 7."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("bash", "dirname", "env", "ls"):
+    for name in ("bash", "dirname", "env", "ls", "mktemp", "rm"):
         (programs / name).symlink_to(shutil.which(name))
     for name, script in {"id": "echo 1000", "python3": "exit 1", "make": "exit 7"}.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
