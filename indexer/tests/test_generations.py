@@ -425,9 +425,10 @@ def test_after_a_death_at_half_at_most_one_scene_is_indexed_again(tmp_path):
 @pytest.mark.sqlite
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_changing_the_model_of_500_scenes_disturbs_no_search_and_loses_no_scene(tmp_path):
+@pytest.mark.parametrize("scenes", [150, pytest.param(500, marks=pytest.mark.soak)])
+def test_changing_the_model_disturbs_no_search_and_loses_no_scene(tmp_path, scenes):
     with open_gallery(tmp_path) as gallery:
-        for seed in range(500):
+        for seed in range(scenes):
             add(gallery, seed)
         before = answers(gallery, OLD, 50)
         stopping = threading.Event()
@@ -439,7 +440,7 @@ def test_changing_the_model_of_500_scenes_disturbs_no_search_and_loses_no_scene(
                 number += 1
                 try:
                     view = gallery.view()
-                    asked = query(detector_of(view.generation.model), number % 500)
+                    asked = query(detector_of(view.generation.model), number % scenes)
                     hits = gallery.search(asked, k=5, view=view)
                     views.add(view.generation.id)
                     assert len(hits) == 5

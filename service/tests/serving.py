@@ -13,9 +13,11 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
+from indexer.rows import jobs as job_rows
 from indexer.tests.scenery import settings_of_tests
 from indexer.tests.servers import free_port
 from service.__main__ import main
+from service.running import jobs as running_jobs
 from service.tests.stub import GREY, KeenStub, StubDetector
 
 START_S = 30
@@ -24,18 +26,32 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["service.tests.stub"])
 
 
-def _serve(arguments, environment, detector, seconds, log):
+def _serve(arguments, environment, detector, seconds, lease_s, log):
     with open(log, "ab") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
+    job_rows.LEASE_S = running_jobs.LEASE_S = lease_s
     sys.exit(main(arguments, detector(seconds), [KeenStub(seconds)]))
 
 
 class Served:
-    """A service with the stub detectors in a process of its own."""
+    """A service with the stub detectors in a process of its own.
 
-    def __init__(self, data, *, port=None, detector=StubDetector, seconds=0.0, **settings):
+    Args:
+        lease_s: after so long another process takes over the jobs of one that was killed.
+    """
+
+    def __init__(
+        self,
+        data,
+        *,
+        port=None,
+        detector=StubDetector,
+        seconds=0.0,
+        lease_s=job_rows.LEASE_S,
+        **settings,
+    ):
         self.data, self.port, self.log = data, port or free_port(), data.parent / "service.log"
         environment = {
             f"PERSON_SEARCH_{name.upper()}": "" if value is None else str(value)
@@ -45,7 +61,7 @@ class Served:
         arguments = ["--port", str(self.port), "--data-dir", str(data)]
         self.process = FORKS.Process(
             target=_serve,
-            args=(arguments, environment, detector, seconds, str(self.log)),
+            args=(arguments, environment, detector, seconds, lease_s, str(self.log)),
             daemon=True,
         )
         self.process.start()
