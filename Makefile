@@ -42,7 +42,7 @@ serve: .venv/serve
 	$(BIN)/python -m service $(ARGS)
 
 test: .venv/develop
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The proofs at larger figures, then the whole interface with PostgreSQL and with Milvus.
 ALONE = load any_request replicas killed

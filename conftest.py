@@ -12,6 +12,35 @@ from indexer.tests import servers
 # and threads of torch that wait for a core of another's spin meanwhile (8 times the CPU time).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Files whose tests take longest, in this order: they begin first, so that at the end no process
+# has a long one left while the others have nothing to do.
+LONGEST = (
+    "test_conformance",
+    "test_milvus_index",
+    "test_train_processes",
+    "test_killed",
+    "test_conformance_nae_plus",
+    "test_any_request",
+    "test_train",
+    "test_replicas",
+    "test_generations",
+    "test_load",
+    "test_train_compare",
+    "test_random_lives",
+    "test_concurrency",
+    "test_page_gallery",
+    "test_page_search",
+    "test_reference",
+    "test_onnx_parity",
+    "test_parity",
+    "test_connections",
+    "test_people",
+    "test_compose",
+    "test_published",
+    "test_history",
+    "test_crash_recovery",
+)
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -42,6 +71,8 @@ def pytest_collection_modifyitems(config, items):
     (Not by -m in addopts: any other -m would take its place.) Tests marked sqlite are about its
     files.
     """
+    places = {f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     elsewhere = {
         item
         for item in items
