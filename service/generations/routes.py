@@ -29,7 +29,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("search"),
 )
 def list_models(parts: PartsOf) -> ModelList:
-    """Those that ship, that of the settings, and those in the models directory."""
+    """Those that ship with the service, the one in the settings, and those in the models
+    directory.
+    """
     counts = {one.generation.model.fingerprint: one for one in parts.gallery.generations.all()}
     return ModelList(
         items=[
@@ -49,13 +51,15 @@ def list_models(parts: PartsOf) -> ModelList:
 async def reindex_with(
     name: str, request: Request, query: Annotated[ReindexQuery, Query()], parts: PartsOf
 ) -> Response:
-    """A job indexes all images with the model, beside the one that answers; new images go into
-    both. Once it has all, it answers, in one step; searches go on, each on one model. The one
-    before is kept, for a way back: `POST /index/generations/{generation_id}/activate`. What a job
-    has done before it was cancelled or failed is not done again.
+    """A job indexes all images with the new model while the old one keeps answering; new images go
+    into both. When all are indexed, searches switch to the new model in one step. The old index is
+    kept, so that you can go back: `POST /index/generations/{generation_id}/activate`. If a job was
+    cancelled or failed, the next one continues where it stopped.
 
-    With `min_map_ratio`, both are measured on the labelled people before the change. Below it the
-    job fails with `generation_worse`, and the new generation is kept."""
+    With `min_map_ratio`, both models are first measured on the labelled people. If the new one is
+    worse than that, the job fails with `generation_worse`, searches stay with the old model, and
+    the new generation is kept.
+    """
     if query.min_map_ratio is not None and query.activate == "manual":
         raise RequestError("validation_failed", "/query: min_map_ratio goes with activate=auto.")
 
@@ -88,8 +92,9 @@ async def reindex_with(
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
 async def activate_generation(generation_id: str, request: Request, parts: PartsOf) -> Response:
-    """Also the way back to a model before. A job indexes the images that it lacks, then it answers,
-    in one step. Its answers are, bit for bit, what they were."""
+    """Use it to go back to an earlier model. A job indexes the images that it lacks, then searches
+    switch to it in one step. It answers as it did before, bit for bit.
+    """
 
     async def accept_activation(keyed: KeyedRequest | None) -> JsonAnswer:
         found = await anyio.to_thread.run_sync(parts.gallery.generations.get, generation_id)
@@ -107,7 +112,7 @@ async def activate_generation(generation_id: str, request: Request, parts: Parts
     openapi_extra=route_scope("admin"),
 )
 def delete_generation(generation_id: str, parts: PartsOf) -> None:
-    """Not the one that answers, nor one that is being indexed. The images stay."""
+    """The active generation, and one that is being built, cannot be deleted. The images stay."""
     if parts.gallery.generations.get(generation_id).state == "building" and _unfinished(parts):
         raise GenerationBuildingError(f"{generation_id} is being built; cancel its job first")
     parts.gallery.generations.delete(generation_id)

@@ -10,8 +10,9 @@ from service.running.detectors import KnownModel
 
 
 class GenerationRecord(Schema):
-    """The people that one model finds. "active" is the one that answers, "building" one that gets
-    ready for that, "kept" one that could answer again."""
+    """The people that one model finds in all images. Searches use the "active" one; a "building"
+    one is being made; a "kept" one can be activated.
+    """
 
     id: str
     state: Literal["active", "building", "kept"]
@@ -39,18 +40,18 @@ class GenerationRecord(Schema):
 
 
 class ModelRecord(Schema):
-    """A model that is there."""
+    """A model that can be used."""
 
-    name: str = Field(description="Of its directory; routes take it.")
+    name: str = Field(description="The name of its directory; routes use it.")
     model: str = Field(description="The name on its card.")
     model_sha256: str
     head: str
     backbone: str
     embedding_dim: int
     terms: str = Field(description="What it may be used for.")
-    metrics: dict[str, Any] = Field(description="By dataset, as it was measured.")
+    metrics: dict[str, Any] = Field(description="What was measured, by dataset.")
     active: bool
-    generation: GenerationRecord | None = Field(description="Null: no image was indexed by it.")
+    generation: GenerationRecord | None = Field(description="Null if it has indexed no image.")
 
     @classmethod
     def of(cls, known: KnownModel, count: GenerationCount | None) -> Self:
@@ -80,18 +81,20 @@ class ReindexQuery(Schema):
     """Parameters of POST /models/{name}/reindex."""
 
     activate: Literal["auto", "manual"] = Field(
-        "auto", description="auto: it answers once it has all images. manual: it is kept."
+        "auto",
+        description="auto: searches use it once all images are indexed. manual: it is kept "
+        "until you activate it.",
     )
     skip_unreadable: bool = Field(
         False,
-        description="Go on without images whose pictures cannot be read: nobody is found in them. "
-        "Otherwise the job names them and fails, and the model is not changed.",
+        description="Skip images whose files cannot be read; nobody is found in them. "
+        "Otherwise the job lists them and fails, and the model does not change.",
     )
     min_map_ratio: float | None = Field(
         None,
         gt=0,
         le=10,
-        description="With activate=auto: it answers only when its search mAP on the labelled "
-        "people is at least this share of what it is now. 20 of them or more must have their "
-        "label in another image, too.",
+        description="With activate=auto: switch only if its search mAP on the labelled people "
+        "is at least this share of the present model's. At least 20 of them must "
+        "be labelled in another image, too.",
     )

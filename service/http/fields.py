@@ -80,7 +80,7 @@ class Box(Schema):
 
 
 class ModelOfIndex(Schema):
-    """Whose embeddings these are: the generation of the index, and its model."""
+    """Where the embeddings come from: the generation of the index, and its model."""
 
     generation: str
     model: str

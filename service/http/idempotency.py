@@ -27,8 +27,9 @@ KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "A name for this request, 1 to 255 printable characters. For 24 hours the same "
-    "request under the same name is answered as the first time, and not done again.",
+    "description": "A name for this request, 1 to 255 printable characters. Sent again under the "
+    "same name within 24 hours, a request gets the first answer and is not done "
+    "twice.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 

@@ -84,13 +84,13 @@ IMAGES_BODY = multipart_body(
 async def add_images(
     request: Request, query: Annotated[UploadQuery, Query()], parts: PartsOf
 ) -> Response:
-    """One new file: 201. Stored before, byte for byte: 200 and the record. Several files: 200
-    and one entry for each, in order; a failed file does not disturb its neighbours. An image in
-    which nobody is found is stored like any other, with an empty list of detections. When the
-    answer is here, the image is on disk and every search that starts now sees it.
+    """One new file: 201. Stored before, byte for byte: 200 and the record. Several files: 200 and
+    one entry for each, in order; if one fails, the others are still added. An image in which nobody
+    is found is stored like any other, with an empty list of detections. Once you have the answer,
+    the image is on disk and every new search finds it.
 
-    With `wait=false`: 202 and a job, which adds the files; it is done whatever happens to the
-    service meanwhile."""
+    With `wait=false`: 202 and a job that adds the files, even if the service is restarted.
+    """
     settings = parts.settings
     deadline_s = deadline_of(request, settings.ingest_deadline_s)
     ends_at = time.monotonic() + deadline_s

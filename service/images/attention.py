@@ -35,8 +35,10 @@ class Attentive(Protocol):
     openapi_extra=route_scope("search"),
 )
 async def get_attention(detection_id: str, request: Request, parts: PartsOf) -> Response:
-    """PNG as large as the crop, to lay over it: the more opaque and red, the more surely that part
-    shows a person. Models without an NAE+ head do not tell: 409 `no_attention`."""
+    """A PNG as large as the crop, to lay over it: the redder and more opaque a part, the surer the
+    model is that it shows a person. Only models with an NAE+ head can; others answer 409
+    `no_attention`.
+    """
     deadline_s = deadline_of(request, parts.settings.search_deadline_s)
 
     def find() -> tuple[Attentive, StoredDetection]:

@@ -24,7 +24,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("search"),
 )
 def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
-    """Where it is, and how surely a person."""
+    """Its box, and how sure the model is that it is a person."""
     found = parts.gallery.people.get(detection_id)
     return DetectionRecord(**dict(ImageDetection.of(found)), image_id=found.scene_id)
 
@@ -37,7 +37,7 @@ def get_detection(detection_id: str, parts: PartsOf) -> DetectionRecord:
     openapi_extra=route_scope("search"),
 )
 async def get_crop(detection_id: str, request: Request, parts: PartsOf) -> Response:
-    """JPEG of what is in its box."""
+    """The part of the image inside its box, as JPEG."""
     found: StoredDetection = await anyio.to_thread.run_sync(parts.gallery.people.get, detection_id)
     return await picture(request, parts, found.scene_id, partial(crop_jpeg, box=found.box))
 
@@ -49,7 +49,7 @@ async def get_crop(detection_id: str, request: Request, parts: PartsOf) -> Respo
     openapi_extra=route_scope("admin"),
 )
 def get_embedding(detection_id: str, parts: PartsOf) -> Embedding:
-    """Unit length; comparable only with embeddings of the same model."""
+    """Its length is 1. Compare it only with embeddings of the same model."""
     view = parts.gallery.view()
     embedding = parts.gallery.people.embedding(detection_id, view=view).tolist()
     parts.gallery.trail.note("embedding_read", detection_id)
@@ -63,5 +63,5 @@ def get_embedding(detection_id: str, parts: PartsOf) -> Embedding:
     openapi_extra=route_scope("ingest"),
 )
 def delete_detection(detection_id: str, parts: PartsOf) -> None:
-    """One person of an image; the image stays."""
+    """Removes one person from an image; the image stays."""
     parts.gallery.people.remove(detection_id)

@@ -45,7 +45,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("search"),
 )
 def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePage:
-    """In the order in which they came, or from the newest back."""
+    """Oldest first, or newest first."""
     check_limit(query.limit, parts)
     if len(query.camera_id) > parts.settings.filter_max_values:
         raise too_many("/query/camera_id", parts.settings.filter_max_values)
@@ -65,7 +65,7 @@ def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePa
     openapi_extra=route_scope("ingest") | body(json_body("DeleteImages")),
 )
 async def delete_images(request: Request, parts: PartsOf) -> Deleted:
-    """Ids that are not there are passed over."""
+    """Unknown ids are ignored."""
     wanted = await read_json(
         request, DeleteImages, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
     )
@@ -90,7 +90,9 @@ async def delete_images(request: Request, parts: PartsOf) -> Deleted:
     openapi_extra=route_scope("search"),
 )
 def get_image(image_id: str, response: Response, parts: PartsOf) -> ImageRecord:
-    """With the people found in it. Its ETag goes into If-Match of a change."""
+    """With the people found in it. Send its ETag as If-Match to change it only if nobody else
+    has.
+    """
     scene = parts.gallery.get(image_id)
     response.headers["ETag"] = etag(scene)
     return ImageRecord(**image_record(scene))
@@ -111,7 +113,9 @@ def get_image(image_id: str, response: Response, parts: PartsOf) -> ImageRecord:
 async def patch_image(
     image_id: str, request: Request, response: Response, parts: PartsOf
 ) -> ImageRecord:
-    """A merge patch: what is named changes, null removes. Filters see it at once."""
+    """A merge patch: the fields you send change, null removes one. Filters use the new values at
+    once.
+    """
     changes = await read_json(
         request, MetadataPatch, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
     )
@@ -139,7 +143,7 @@ async def patch_image(
     openapi_extra=route_scope("ingest"),
 )
 def delete_image(image_id: str, parts: PartsOf) -> None:
-    """Its record, its file and its detections; no search that starts later finds them."""
+    """Its record, its file and its detections go; no later search finds them."""
     parts.gallery.remove(image_id)
 
 
@@ -153,7 +157,7 @@ def delete_image(image_id: str, parts: PartsOf) -> None:
 async def get_content(
     image_id: str, request: Request, query: Annotated[ContentQuery, Query()], parts: PartsOf
 ) -> Response:
-    """Upright, as JPEG, without EXIF or other metadata; or, for admins, the file as it came."""
+    """Upright, as JPEG, without EXIF or other metadata; or, for admins, the file as it was sent."""
     if query.original:
         check_scope(request, "admin")
         scene = await anyio.to_thread.run_sync(parts.gallery.get, image_id)
@@ -178,7 +182,7 @@ async def get_content(
 async def get_thumbnail(
     image_id: str, request: Request, query: Annotated[ThumbnailQuery, Query()], parts: PartsOf
 ) -> Response:
-    """JPEG, as large as fits into a square of the size."""
+    """A JPEG with sides of at most `size` pixels."""
     return await picture(request, parts, image_id, partial(thumbnail_jpeg, size=query.size))
 
 

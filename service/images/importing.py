@@ -32,9 +32,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     | {"parameters": [KEY_PARAMETER]},
 )
 async def import_images(request: Request, parts: PartsOf) -> Response:
-    """The body is JSON Lines, one object like the one shown on each line. The answer is a job,
-    which adds the files one after the other; a line or a file that cannot be used fails alone.
-    Files lie below the directory that the service was started with, links out of it lead nowhere.
+    """The body is JSON Lines: one object per line, like the one shown. The answer is a job that
+    adds the files one by one; if a line or a file cannot be used, the others are still added. Files
+    must lie in the import directory of the settings; links that lead out of it are not followed.
     """
     settings = parts.settings
     if settings.import_dir is None:

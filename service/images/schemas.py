@@ -48,7 +48,7 @@ class ImportLine(ImageMetadata):
 
 
 class MetadataPatch(Schema):
-    """A merge patch (RFC 7386): what is named changes, null removes, the rest stays."""
+    """A merge patch (RFC 7386): the fields you send change, null removes one, the rest stays."""
 
     external_id: ExternalId | None = None
     camera_id: CameraId | None = None
@@ -81,10 +81,10 @@ class UploadQuery(Schema):
     """Parameters of POST /gallery/images."""
 
     on_duplicate: Literal["return", "error"] = Field(
-        "return", description="What to answer when byte-identical files are stored already."
+        "return", description="What to answer when the same file is stored already, byte for byte."
     )
     wait: bool = Field(
-        True, description="With false, the answer is a job: the images are added after it."
+        True, description="With false, the answer is a job, and the images are added later."
     )
 
 
@@ -92,17 +92,19 @@ class ListQuery(Schema):
     """Parameters of GET /gallery/images."""
 
     camera_id: list[CameraId] = Field(
-        [], max_length=10_000, fail_fast=True, description="Of any of these cameras."
+        [], max_length=10_000, fail_fast=True, description="From any of these cameras."
     )
     tag: list[Tag] = Field([], max_length=MAX_TAGS, description="With all of these tags.")
     captured_after: Time | None = Field(None, description="Taken at this time or later.")
     captured_before: Time | None = Field(None, description="Taken before this time.")
     external_id: ExternalId | None = None
     order: Literal["oldest", "newest"] = Field(
-        "oldest", description="Which came first, or last, is first; keep it while paging."
+        "oldest", description="Which images come first; keep it the same while paging."
     )
-    limit: int = Field(50, ge=1, description="Most items of a page.")
-    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+    limit: int = Field(50, ge=1, description="How many items a page has at most.")
+    cursor: str | None = Field(
+        None, max_length=1024, description="The `next_cursor` of the previous page."
+    )
     count: bool = Field(False, description="Whether to count all that match, as `total`.")
 
     def scene_filter(self) -> SceneFilter:
@@ -220,7 +222,7 @@ class ImagePage(Schema):
 
 
 class Deleted(Schema):
-    """How many were deleted; the rest was not there."""
+    """How many were deleted; the others did not exist."""
 
     deleted: int
 

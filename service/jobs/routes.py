@@ -46,7 +46,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("ingest"),
 )
 def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: PartsOf) -> JobPage:
-    """Newest first. A key without scope admin sees the jobs that it asked for itself."""
+    """Newest first. A key without the scope admin sees only its own jobs."""
     check_limit(query.limit, parts)
     page = parts.gallery.jobs.page(
         limit=query.limit,
@@ -65,7 +65,7 @@ def list_jobs(request: Request, query: Annotated[JobsQuery, Query()], parts: Par
     openapi_extra=route_scope("ingest"),
 )
 def get_job(job_id: str, request: Request, parts: PartsOf) -> JobWithErrors:
-    """How far it is, and which of its items failed. Jobs are kept for 30 days after their end."""
+    """Its progress, and which items failed. Jobs are kept for 30 days after they end."""
     record = parts.gallery.jobs.get(job_id, key=own_jobs_of(request))
     errors = [FailedItem.of(error) for error in parts.gallery.jobs.errors(job_id)]
     return JobWithErrors.of(record, errors=errors)
@@ -78,8 +78,9 @@ def get_job(job_id: str, request: Request, parts: PartsOf) -> JobWithErrors:
     openapi_extra=route_scope("ingest"),
 )
 def cancel_job(job_id: str, request: Request, parts: PartsOf) -> Job:
-    """One that waits is cancelled at once, one that runs within 2 seconds, or once the picture in
-    work is done; what it has added stays. To cancel a cancelled job again does nothing."""
+    """A waiting job is cancelled at once, a running one within 2 seconds or after the current
+    picture. What it has added stays. Cancelling twice does no harm.
+    """
     return Job.of(parts.jobs.cancel(job_id, key=own_jobs_of(request)))
 
 
@@ -96,9 +97,10 @@ def cancel_job(job_id: str, request: Request, parts: PartsOf) -> Job:
     openapi_extra=route_scope("ingest"),
 )
 async def follow_job(job_id: str, request: Request, parts: PartsOf) -> Response:
-    """Server-sent events: `progress` with the job whenever it has changed, and at last `end` with
-    the job as it stays. A stream that ends without `end` was cut off, by a stop of the service
-    say: follow the job again."""
+    """Server-sent events: `progress` with the job each time it changes, then `end` with the
+    finished job. A stream that stops without `end` was cut off, for example by a restart: open it
+    again.
+    """
     key = own_jobs_of(request)
     await anyio.to_thread.run_sync(partial(parts.gallery.jobs.get, job_id, key=key))
     return _Events(parts, job_id)

@@ -17,8 +17,10 @@ class JobsQuery(Schema):
     kind: list[Annotated[str, StringConstraints(max_length=64)]] = Field(
         [], max_length=64, description="Of any of these kinds."
     )
-    limit: int = Field(50, ge=1, description="Most items of a page.")
-    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+    limit: int = Field(50, ge=1, description="How many items a page has at most.")
+    cursor: str | None = Field(
+        None, max_length=1024, description="The `next_cursor` of the previous page."
+    )
 
 
 class AcceptedJob(Schema):
@@ -29,9 +31,9 @@ class AcceptedJob(Schema):
 
 
 class Progress(Schema):
-    """How far a job is; no number but those of the speed ever falls."""
+    """How far a job is. Apart from the speed, these numbers never go down."""
 
-    done: int = Field(description="Items dealt with, failed ones among them.")
+    done: int = Field(description="Items finished, including those that failed.")
     total: int | None = Field(description="Items in all; null until that is known.")
     failed: int
     rate: float | None = Field(description="Items per second; null before the first.")
@@ -79,7 +81,7 @@ class Job(Schema):
 
 
 class FailedItem(Schema):
-    """An item of a job that failed alone."""
+    """An item that failed while the rest of the job went on."""
 
     item: str
     problem: dict[str, Any]

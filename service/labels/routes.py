@@ -38,8 +38,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("ingest") | body(json_body("Label")),
 )
 async def put_label(detection_id: str, request: Request, parts: PartsOf) -> DetectionRecord:
-    """Say who it is, instead of what was said before. Evaluations and calibrations use labels;
-    rankings never do."""
+    """Says who this is, and replaces an earlier label. Evaluations and calibrations use labels;
+    search results never depend on them.
+    """
     wanted = await read_json(
         request, Label, deadline_s=deadline_of(request, parts.settings.ingest_deadline_s)
     )
@@ -69,9 +70,10 @@ def delete_label(detection_id: str, parts: PartsOf) -> None:
     | {"parameters": [KEY_PARAMETER]},
 )
 async def evaluate(request: Request, parts: PartsOf) -> Response:
-    """On the labels, or on a protocol that is sent: mAP, top-1, top-5 and top-10 of the search, by
-    camera, and the recall of the detector where the protocol's places have boxes. The answer is a
-    job; its `result` is an EvaluationResult."""
+    """Uses your labels, or a protocol that you send. Measures mAP, top-1, top-5 and top-10 of
+    searches, overall and by camera, and the detector's recall if the protocol has boxes. The answer
+    is a job; its `result` is an EvaluationResult.
+    """
     wanted = await read_json(
         request,
         EvaluationRequest,
@@ -99,10 +101,11 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
     openapi_extra=route_scope("admin") | body(json_body("CalibrationRequest")),
 )
 async def calibrate(request: Request, response: Response, parts: PartsOf) -> CalibrationRecord:
-    """Compares all labelled detections of different images, as searches would, and tells at which
-    score how many pairs of different people are taken for one person. From then on hits have an
-    `fmr`, and searches may ask for a `max_fmr`. What the labels cannot support is refused: a rate
-    takes 30 / rate pairs or more (the rule of 30), and 20 people."""
+    """Compares all labelled detections in different images, as a search would, and measures how
+    often two different people reach each score. From then on hits have an `fmr`, and searches may
+    set a `max_fmr`. A false-match rate needs at least 30 / rate pairs (the rule of 30) and 20
+    people; with fewer it is refused.
+    """
     wanted = await read_json(
         request,
         CalibrationRequest,
@@ -121,7 +124,7 @@ async def calibrate(request: Request, response: Response, parts: PartsOf) -> Cal
     openapi_extra=route_scope("search"),
 )
 def list_calibrations(parts: PartsOf) -> Calibrations:
-    """The newest 100 made with the model that answers, newest first. The first is in use."""
+    """The newest 100 of the active model, newest first. The first one is in use."""
     listed = parts.gallery.calibrations.all()
     return Calibrations(
         items=[calibration_summary(one, in_use=number == 0) for number, one in enumerate(listed)]

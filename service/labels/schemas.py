@@ -29,16 +29,17 @@ class Label(Schema):
 
 
 class CalibrationRequest(Schema):
-    """For which false-match rates thresholds are wanted.
+    """The false-match rates to find score thresholds for.
 
-    A rate takes 30 / rate or more pairs of differently labelled people in different scenes.
+    Each rate needs at least 30 / rate pairs of differently labelled people in different scenes.
     """
 
     targets: list[Rate] | None = Field(
         None,
         min_length=1,
         max_length=MAX_TARGETS,
-        description="Null is those of 0.01, 0.001, 0.0001 and 0.00001 that the pairs support.",
+        description="Null means those of 0.01, 0.001, 0.0001 and 0.00001 for which there are "
+        "enough pairs.",
     )
 
 
@@ -60,8 +61,8 @@ class ProtocolQuery(Schema):
     box: Box | None = None
     person: LabelName | None = Field(
         None,
-        description="Who it is: queries of one name are drawn together for the intervals. Null is "
-        "somebody of their own.",
+        description="Who it is: queries with the same name count as one person in the "
+        "intervals. Null means a person of its own.",
     )
     holds: list[KnownPlace] = Field(
         min_length=1,
@@ -81,13 +82,13 @@ class ProtocolQuery(Schema):
 class EvaluationProtocol(Schema):
     """Queries, and where their people are.
 
-    Either all places have boxes: then detections are ranked, and the detector's recall is told. Or
-    none has: then images are ranked by their most similar detection.
+    Give boxes for all places, or for none. With boxes, detections are ranked and the detector's
+    recall is measured; without, images are ranked by their most similar detection.
     """
 
     queries: list[ProtocolQuery] = Field(min_length=1, max_length=MAX_QUERIES, fail_fast=True)
     images: Annotated[list[Id], Field(max_length=MAX_IMAGES, fail_fast=True)] | None = Field(
-        None, min_length=1, description="The images that are searched; null is all that are stored."
+        None, min_length=1, description="The images to search; null means all."
     )
 
     @property
@@ -104,16 +105,16 @@ class EvaluationProtocol(Schema):
 
 
 class EvaluationRequest(Schema):
-    """On what the gallery is measured: its labels, or a protocol.
+    """What to measure the gallery on: its labels, or a protocol.
 
-    With labels, each labelled detection asks for the others of its label in other images.
+    With labels, each labelled detection is a query for its label in other images.
     """
 
     unlabelled: Literal["wrong", "left_out"] | None = Field(
         None,
-        description="With labels: whether detections without one count as wrong answers, which "
-        "is right where everybody who is labelled is so wherever they are, and what null means; or "
-        "only the labelled are searched.",
+        description="With labels. wrong: detections without a label count as wrong answers, "
+        "which is right if labelled people are labelled wherever they appear. "
+        "left_out: only labelled detections are searched. Null means wrong.",
     )
     protocol: EvaluationProtocol | None = None
 
@@ -128,7 +129,7 @@ class EvaluationRequest(Schema):
 
 
 class Measured(Schema):
-    """A measured figure and its 95 % interval; null where too little was measured for one."""
+    """A measured figure and its 95 % interval; null if too little was measured for one."""
 
     value: float
     low: float | None
@@ -156,8 +157,8 @@ class CalibratedRow(Schema):
 class CalibratedThreshold(CalibratedRow):
     """The lowest score whose false-match rate is at most the target.
 
-    Wilson's interval takes pairs for independent and is too narrow where one person is in many;
-    `fmr_of_people` has the interval of drawing people anew.
+    Wilson's interval treats pairs as independent, so it is too narrow where one person is in many
+    of them; `fmr_of_people` has an interval bootstrapped over people.
     """
 
     target: float
@@ -191,7 +192,7 @@ class CalibrationRecord(CalibrationSummary):
 
 
 class Calibrations(Schema):
-    """Those made with the model that answers, newest first."""
+    """Calibrations of the active model, newest first."""
 
     items: list[CalibrationSummary]
 
@@ -237,7 +238,7 @@ def calibration_record(stored: StoredCalibration, *, in_use: bool) -> Calibratio
 
 
 class Figures(Schema):
-    """How well people are found again, in [0, 1]; intervals are those of drawing people anew."""
+    """How well people are found again, in [0, 1]; intervals are bootstrapped over people."""
 
     queries: int
     people: int
@@ -257,24 +258,24 @@ class Figures(Schema):
 
 
 class CameraFigures(Schema):
-    """Those of the queries of one camera; null is images without one."""
+    """The figures for the queries of one camera; null is images without a camera."""
 
     camera_id: str | None
     search: Figures
 
 
 class DetectorFigures(Schema):
-    """How many of the people in `holds` were detected; intervals are of drawing images anew."""
+    """How many of the people in `holds` were detected; intervals are bootstrapped over images."""
 
     people: int
     recall: Measured
 
 
 class EvaluationResult(Schema):
-    """What an evaluation showed, and of what.
+    """The result of an evaluation, and what it was measured on.
 
-    `labels_sha256` or `protocol_sha256` names what was known: of the sorted pairs of detection id
-    and label, or of the protocol, as JSON.
+    `labels_sha256` or `protocol_sha256` is the hash of what was known: the sorted pairs of
+    detection id and label, or the protocol, as JSON.
     """
 
     generation: str

@@ -37,7 +37,7 @@ async def asset(name: str) -> FileResponse:
     openapi_extra=route_scope(PUBLIC),
 )
 async def whoami(request: Request, parts: PartsOf) -> Caller:
-    """Where keys are needed, no or a wrong one has no name and no scopes."""
+    """Without a valid key, where one is needed, name and scopes are empty."""
     if not parts.keys.needed:
         return Caller(keys=False, name=None, scopes=list(SCOPES))
     key = key_of(request)

@@ -9,9 +9,11 @@ from service.http.fields import Schema, Time
 class Caller(Schema):
     """Who asks, and what they may do."""
 
-    keys: bool = Field(description="Whether this service has API keys. Without, all may do all.")
+    keys: bool = Field(
+        description="Whether this service uses API keys. If not, everybody may do everything."
+    )
     name: str | None = Field(description="Of the API key; null without one.")
-    scopes: list[str] = Field(description="All that it allows: admin allows everything.")
+    scopes: list[str] = Field(description="What it allows; admin allows everything.")
 
 
 class Camera(Schema):
@@ -34,11 +36,11 @@ class GalleryRecord(Schema):
     """What the gallery holds. Lists have at most 1000 entries."""
 
     images: int
-    detections: int = Field(description="Of the generation that answers.")
+    detections: int = Field(description="How many people the active model found.")
     labelled: int = Field(description="How many of these detections have a label.")
     labels: int = Field(description="How many different labels they have.")
     cameras: list[Camera] = Field(description="By name.")
-    tags: list[TagCount] = Field(description="Those of most images first.")
+    tags: list[TagCount] = Field(description="Most used first.")
 
     @classmethod
     def of(cls, found: Overview) -> "GalleryRecord":

@@ -15,14 +15,14 @@ MANY = Field(max_length=MOST_VALUES, fail_fast=True)
 
 
 class CameraFilter(Schema):
-    """Of which cameras; images without a camera pass `not_in`."""
+    """Which cameras to search; images without a camera pass `not_in`."""
 
     in_: Annotated[list[CameraId], MANY] | None = Field(None, alias="in")
     not_in: Annotated[list[CameraId], MANY] = Field([])
 
 
 class TimeFilter(Schema):
-    """from ≤ captured_at < to; images without captured_at fail either."""
+    """from ≤ captured_at < to; images without captured_at do not pass."""
 
     from_: Time | None = Field(None, alias="from")
     to: Time | None = None
@@ -52,12 +52,16 @@ Zone = Annotated[
 
 
 class TimeOfDayFilter(Schema):
-    """from ≤ captured_at < to, by the clocks of a time zone, on whatever day. It may pass midnight:
-    20:00 to 06:00 is the night. Images without captured_at fail."""
+    """from ≤ captured_at < to, in the local time of a time zone, on any day. It may run past
+    midnight: 20:00 to 06:00. Images without captured_at do not pass.
+    """
 
     from_: ClockTime = Field(alias="from", examples=["20:00"])
     to: ClockTime = Field(examples=["06:00"])
-    tz: Zone = Field(description="As the IANA database names it.", examples=["Europe/Berlin"])
+    tz: Zone = Field(
+        description="A name from the IANA database, such as Europe/Berlin.",
+        examples=["Europe/Berlin"],
+    )
 
     @model_validator(mode="after")
     def _is_some_time(self) -> Self:
@@ -71,7 +75,7 @@ class TimeOfDayFilter(Schema):
 
 
 class TagFilter(Schema):
-    """With all of, at least one of, none of these tags."""
+    """Images with all of, at least one of, none of these tags."""
 
     all: Annotated[list[Tag], MANY] = Field([])
     any: Annotated[list[Tag], MANY] = Field([])
@@ -85,7 +89,9 @@ class ImageFilter(Schema):
 
 
 class SearchFilter(Schema):
-    """Which images are searched; applied before ranking, so that `limit` is honest."""
+    """Which images are searched. Filters apply before ranking, so they never shorten the list of
+    hits.
+    """
 
     camera_id: CameraFilter = CameraFilter.model_construct(in_=None, not_in=[])
     captured_at: TimeFilter = TimeFilter.model_construct(from_=None, to=None)

@@ -95,8 +95,9 @@ async def detect(request: Request, parts: PartsOf) -> DetectedPeople:
     openapi_extra=route_scope("search") | body(json_body("SearchRequest", example=EXAMPLE)),
 )
 async def search(request: Request, parts: PartsOf) -> SearchResponse:
-    """For somebody in a stored image, or in pictures that are sent in base64. It takes the forms of
-    /search/image, too: `curl -F image=@crop.jpg …/search`."""
+    """Looks for a person in a stored image, or in pictures sent as base64. It also accepts the
+    forms of /search/image: `curl -F image=@crop.jpg …/search`.
+    """
     return await _answer(request, parts)
 
 
@@ -113,8 +114,9 @@ async def search(request: Request, parts: PartsOf) -> SearchResponse:
     ),
 )
 async def search_image(request: Request, parts: PartsOf) -> SearchResponse:
-    """`curl -F image=@crop.jpg …/search/image` looks for the person of whom the picture is a crop.
-    A JSON part `request` says more: boxes in the uploaded scenes, stored detections, filters."""
+    """`curl -F image=@crop.jpg …/search/image` looks for the person in the crop. A JSON part
+    `request` can set boxes in the uploaded scenes, stored detections to look for, and filters.
+    """
     return await _answer(request, parts)
 
 

@@ -43,12 +43,12 @@ class Query(Schema):
 
 
 class Rerank(Schema):
-    """Rank the best `top_n` hits anew; those behind them follow in the order of their scores.
+    """Puts the best `top_n` hits in a new order; the rest follow by score.
 
-    `k_reciprocal`: by the neighbours that a hit and the query have in common among these hits
-    (Zhong et al. 2017). `cbgm`: by the people who stand with the person in the query's scene and in
-    the hit's (context bipartite graph matching, Li and Miao 2021); it needs scenes as queries: a
-    stored detection, or a scene with or without a box, not a crop.
+    `k_reciprocal`: by how many neighbours a hit and the query share among these hits (Zhong et al.
+    2017). `cbgm`: by whether the same other people are in the query's scene and the hit's (context
+    bipartite graph matching, Li and Miao 2021); it needs scenes as queries: a stored detection, or
+    a scene with or without a box, not a crop.
     """
 
     method: Literal["none", "cbgm", "k_reciprocal"] = "none"
@@ -68,14 +68,14 @@ class SearchRequest(Schema):
         "max",
         description="Several queries: rank by the best score of any, or by their mean embedding.",
     )
-    limit: int = Field(20, ge=1, description="Most hits.")
+    limit: int = Field(20, ge=1, description="How many hits to return at most.")
     min_score: FiniteFloat | None = None
     max_fmr: FiniteFloat | None = Field(
         None,
         ge=LEAST_RATE,
         lt=1,
-        description="Give hits of at most this false-match rate; needs a calibration that "
-        "supports it.",
+        description="Return only hits with at most this false-match rate; needs a calibration "
+        "that covers it.",
     )
     min_detection_score: FiniteFloat | None = Field(None, ge=0, le=1)
     filter: SearchFilter = SearchFilter()
@@ -87,7 +87,7 @@ class SearchRequest(Schema):
         True, description="Leave out the stored image that a query comes from or is identical to."
     )
     include: list[Literal["crop_url", "explanation"]] = Field(
-        [], max_length=16, description="What each hit is to hold besides."
+        [], max_length=16, description="What else each hit should contain."
     )
 
 
@@ -110,14 +110,14 @@ class UsedQuery(Schema):
     width: float
     height: float
     embedding_norm: float | None = Field(
-        description="How surely the query is a person, in [0, 1]: its detection score, which the "
-        "norm of an embedding says. It does not change the ranking. Null for a box or crop that "
-        "was given: the model describes it, and does not judge it."
+        description="How sure the model is that the query is a person, in [0, 1]: its "
+        "detection score. It does not change the ranking. Null for a box or crop "
+        "that you gave: the model does not score those."
     )
     warnings: list[QueryWarning] = Field(
-        description="small_query: less than 20 px wide or 40 px high. no_company: nobody else is "
-        "in the scene, so cbgm cannot help. wide_crop: the crop is wider than high, as scenes are "
-        "and people seldom; in a scene, send a box."
+        description="small_query: less than 20 px wide or 40 px high. no_company: nobody else "
+        "is in the scene, so cbgm cannot help. wide_crop: the crop is wider than "
+        "high, so it may be a whole scene; in a scene, send a box."
     )
 
 
@@ -152,15 +152,17 @@ class Explanation(Schema):
 
 
 class Hit(Schema):
-    """One answer: score is detection_score × similarity and ranks, unless `rerank` asks for
-    another order; it is no probability."""
+    """One result. Results are ordered by score = detection_score × similarity, unless `rerank` asks
+    for another order. A score is not a probability.
+    """
 
     rank: int
     score: float
     similarity: float
     fmr: float | None = Field(
-        description="How often somebody else scores as much in one comparison, by the calibration "
-        "in use; with several queries, at most. Null without a calibration."
+        description="How often a different person reaches this score in one comparison, by "
+        "the calibration in use; with several queries, an upper bound. Null "
+        "without a calibration."
     )
     likely_match: bool | None = Field(
         None,
@@ -168,7 +170,9 @@ class Hit(Schema):
     )
     detection: ImageDetection
     image: HitImage
-    matched_query: int | None = Field(None, description="With fusion max: which query it is near.")
+    matched_query: int | None = Field(
+        None, description="With fusion max: the query that gave the score."
+    )
     crop_url: str | None = Field(None, description="When asked for in `include`.")
     explanation: Explanation | None = Field(None, description="When asked for in `include`.")
 
@@ -201,10 +205,13 @@ class SearchedIndex(ModelOfIndex):
     exact: bool
     as_of: Time
     match_similarity: float | None = Field(
-        description="From the model's card: of different people fewer than 1 % are so alike, "
-        "measured on the people that the model was validated on; null where nobody measured it."
+        description="From the model's card: fewer than 1 % of pairs of different people are "
+        "this similar, measured on the model's validation data; null if not "
+        "measured."
     )
-    calibration: str | None = Field(description="The one that `fmr` comes from; null without one.")
+    calibration: str | None = Field(
+        description="The calibration that `fmr` comes from; null without one."
+    )
 
 
 class SearchResponse(Schema):
@@ -213,6 +220,6 @@ class SearchResponse(Schema):
     search_id: str
     query: list[UsedQuery]
     hits: list[Hit]
-    rerank: Rerank = Field(description="What ranked the hits; with method none, their scores.")
+    rerank: Rerank = Field(description="How the hits were ordered; with method none, by score.")
     index: SearchedIndex
     timings_ms: dict[str, float]

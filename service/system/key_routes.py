@@ -25,8 +25,9 @@ BODIES = (KeyRequest,)
     openapi_extra=route_scope("admin") | body(json_body("KeyRequest")),
 )
 async def make_key(request: Request, response: Response, parts: PartsOf) -> MadeKey:
-    """Its secret is in this answer, and nowhere else: only a hash of it is kept. It counts from now
-    on. The first key of a service comes from its settings."""
+    """The secret is only in this answer: the service keeps just a hash of it. The key works at
+    once. The first key of a service comes from its settings.
+    """
     wanted = await read_json(
         request, KeyRequest, deadline_s=deadline_of(request, parts.settings.search_deadline_s)
     )
@@ -46,7 +47,7 @@ async def make_key(request: Request, response: Response, parts: PartsOf) -> Made
     "/keys", summary="List API keys", response_model=KeyList, openapi_extra=route_scope("admin")
 )
 def list_keys(parts: PartsOf) -> KeyList:
-    """Names and scopes; nobody can read a secret."""
+    """Names and scopes; secrets cannot be read."""
     given = [
         KeyRecord(id=None, name=one.name, scopes=_scopes(one.scopes), created_at=None)
         for one in parts.keys.given
@@ -61,7 +62,7 @@ def list_keys(parts: PartsOf) -> KeyList:
     openapi_extra=route_scope("admin"),
 )
 def delete_key(key_id: str, parts: PartsOf) -> None:
-    """Requests that come from now on cannot use it."""
+    """New requests cannot use it any more."""
     parts.keys.remove(key_id)
     parts.gallery.trail.note("key_deleted", key_id)
 

@@ -20,7 +20,7 @@ router = APIRouter(dependencies=[Depends(authorize)])
 
 @router.get("/livez", summary="Is the process alive?", openapi_extra=route_scope(PUBLIC))
 async def livez() -> dict[str, bool]:
-    """Always yes, when it answers."""
+    """Any answer means yes."""
     return {"alive": True}
 
 
@@ -31,7 +31,7 @@ async def livez() -> dict[str, bool]:
     responses={503: {"description": "Not now; checks say why."}},
 )
 def readyz(parts: PartsOf) -> Response:
-    """Model warm, index up to the last commit, disk above its floor; else 503."""
+    """200 if the model is loaded, the index is up to date and the disk has space; otherwise 503."""
     checks = parts.health.checks()
     ready = all(check["ok"] for check in checks.values())
     return JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503)
@@ -39,7 +39,7 @@ def readyz(parts: PartsOf) -> Response:
 
 @router.get("/health", summary="How is the service?", openapi_extra=route_scope(PUBLIC))
 def health(parts: PartsOf) -> dict[str, Any]:
-    """Always 200, for people and dashboards; /readyz is for machines that must decide."""
+    """Always 200, for people and dashboards. Load balancers should ask /readyz."""
     checks = parts.health.checks()
     return {
         "status": "ok" if all(check["ok"] for check in checks.values()) else "degraded",
@@ -59,13 +59,13 @@ def health(parts: PartsOf) -> dict[str, Any]:
     openapi_extra=route_scope("metrics"),
 )
 def metrics(parts: PartsOf) -> Response:
-    """Text format; with API keys, one of scope metrics is needed."""
+    """As text. Where API keys are used, this needs the scope metrics."""
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", summary="Versions and limits", openapi_extra=route_scope(PUBLIC))
 async def version(parts: PartsOf) -> dict[str, Any]:
-    """What runs here, with which model, and how much it takes."""
+    """Versions, the model, and how large requests may be."""
     settings, card = parts.settings, parts.detector.card
     limits = {
         name: value

@@ -65,4 +65,4 @@ class KeyList(Schema):
 class MadeKey(KeyRecord):
     """A key that was just made."""
 
-    secret: str = Field(description="For Authorization: Bearer. It is told only here.")
+    secret: str = Field(description="Send it as Authorization: Bearer. It is shown only here.")

@@ -21,8 +21,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("admin"),
 )
 def get_audit(query: Annotated[AuditQuery, Query()], parts: PartsOf) -> AuditPage:
-    """Newest first: every change, and what admins did and read. An entry was written in the same
-    transaction as its change; it holds ids, names of fields and counts, never what they held."""
+    """Newest first: every change, and what admins did and read. Each entry is written in the same
+    transaction as its change. It holds ids, field names and counts, never the values.
+    """
     check_limit(query.limit, parts)
     entries = parts.gallery.trail.entries(
         limit=query.limit + 1,

@@ -53,14 +53,15 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("admin") | body(json_body("ErasureRequest", example=EXAMPLE)),
 )
 async def erase(request: Request, parts: PartsOf) -> Response:
-    """First `"mode": "preview"` with what is meant, which erases nothing and answers what would go,
-    and a token; then `"mode": "execute"` with that token. The token is for exactly what was shown:
-    if anything came to it or went from it, nothing is erased, and a new preview is needed.
+    """First send `"mode": "preview"` and say what to erase. Nothing is erased yet: the answer shows
+    what would be, with a token. Then send `"mode": "execute"` with that token. It erases exactly
+    what was shown: if that has changed meanwhile, nothing is erased, and you need a new preview.
 
-    Whole images are erased unless `"erase": "detections"` is said: then the pictures stay, and
-    still show the person. Rows, embeddings, originals and copies of them are gone from the data
-    directory once the receipt says completed. Snapshots are left as they are; the receipt lists
-    those that hold some of it. It takes the form of /erasures/image, too."""
+    Whole images are erased, unless you send `"erase": "detections"`: then the pictures stay, and
+    still show the person. Once the receipt says completed, rows, embeddings, originals and copies
+    of them are gone from the data directory. Snapshots stay as they are; the receipt lists those
+    that still hold some of it. The forms of /erasures/image are accepted, too.
+    """
     return await _answer(request, parts)
 
 
@@ -78,7 +79,9 @@ async def erase(request: Request, parts: PartsOf) -> Response:
     ),
 )
 async def erase_by_image(request: Request, parts: PartsOf) -> Response:
-    """As /erasures, with a picture that the `query` of the JSON part `request` names."""
+    """Like /erasures, for the person in the uploaded picture that `query` in the JSON part
+    `request` names.
+    """
     return await _answer(request, parts)
 
 
@@ -107,7 +110,7 @@ async def _answer(request: Request, parts: Parts) -> Response:
     openapi_extra=route_scope("admin"),
 )
 def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> ErasurePage:
-    """Receipts, newest first, without the snapshots that hold some of it."""
+    """Receipts, newest first, without their lists of snapshots."""
     check_limit(query.limit, parts)
     before = None if query.cursor is None else read_cursor(query.cursor, "era_")
     found = parts.gallery.erasures.page(limit=query.limit + 1, before=before)
@@ -125,7 +128,9 @@ def list_erasures(query: Annotated[ErasuresQuery, Query()], parts: PartsOf) -> E
     openapi_extra=route_scope("admin"),
 )
 def get_erasure(erasure_id: str, parts: PartsOf) -> ErasureReceipt:
-    """Counts, time, who asked, and SHA-256 of the ids; and which snapshots hold some of it now."""
+    """Counts, times, who asked, the SHA-256 of each erased id, and which snapshots still hold some
+    of it.
+    """
     erasure = parts.gallery.erasures.get(erasure_id)
     return ErasureReceipt.of(
         erasure, holding(parts.gallery.snapshots.directory, set(erasure.ids_sha256))

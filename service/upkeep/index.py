@@ -22,7 +22,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("search"),
 )
 def get_index(parts: PartsOf) -> IndexRecord:
-    """How much it holds, and how much of it and of the database is unused."""
+    """How large it is, and how much of it and of the database is unused."""
     state, stats = parts.gallery.upkeep.index_state(), parts.gallery.stats()
     return IndexRecord(
         **index_of(parts.gallery.view()),
@@ -47,9 +47,10 @@ def get_index(parts: PartsOf) -> IndexRecord:
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
 async def compact_index(request: Request, parts: PartsOf) -> Response:
-    """A job fills the index anew beside the one in use, without the places of what is gone, and
-    writes the database anew where that makes it smaller. It also happens by itself, once more
-    than 1000 and a fifth of the places are gone. Searches go on; nothing is found differently."""
+    """A job rebuilds the index without the gaps that deletions left, and rewrites the database if
+    that makes it smaller. Searches go on meanwhile, with the same results. This also happens by
+    itself, once more than 1000 entries and a fifth of all are gaps.
+    """
 
     async def accept_compaction(keyed: KeyedRequest | None) -> JsonAnswer:
         return await accept(request, parts, keyed, "compact", {})

@@ -32,24 +32,25 @@ What = Literal["images", "detections"]
 
 
 class SnapshotRecord(Schema):
-    """A snapshot; all but id, state and problem are null where its manifest cannot be read."""
+    """A snapshot. If its manifest cannot be read, all but id, state and problem are null."""
 
     id: str
     state: Literal["whole", "damaged"] = Field(
-        description="By its manifest; a restore reads and compares every file."
+        description="As its manifest says; only a restore reads and checks every file."
     )
     created_at: Time | None = None
     images: int | None = None
     detections: int | None = None
     bytes: int | None = Field(
-        None, description="Of all its files; linked originals take no space of their own."
+        None, description="The size of all its files; linked originals take no extra space."
     )
     last_change: int | None = None
     database_format: int | None = None
     model: str | None = None
     model_sha256: str | None = None
     damaged: list[str] | None = Field(
-        None, description="SHA-256 of originals that were gone or damaged in the gallery already."
+        None,
+        description="SHA-256 of originals that were already missing or damaged in the gallery.",
     )
     problem: str | None = None
 
@@ -93,8 +94,10 @@ class AuditQuery(Schema):
 
     action: str | None = Field(None, max_length=64, description="Only entries of this kind.")
     subject: str | None = Field(None, max_length=64, description="Only entries about this id.")
-    limit: int = Field(50, ge=1, description="Most items of a page.")
-    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+    limit: int = Field(50, ge=1, description="How many items a page has at most.")
+    cursor: str | None = Field(
+        None, max_length=1024, description="The `next_cursor` of the previous page."
+    )
 
 
 class AuditRecord(Schema):
@@ -103,8 +106,8 @@ class AuditRecord(Schema):
     number: int
     at: Time
     key: str | None = Field(
-        description="Name of the API key; null without keys. In parentheses: what was done by no "
-        "request, as (retention), (automatic), (command line)."
+        description="Name of the API key; null without keys. In parentheses if no request did "
+        "it: (retention), (automatic), (command line)."
     )
     action: str
     subject: str | None
@@ -135,13 +138,15 @@ class IndexRecord(ModelOfIndex):
 
     engine: str
     rows: int = Field(description="Detections in the index.")
-    gone: int = Field(description="Places of detections that are gone; compaction frees them.")
+    gone: int = Field(description="Gaps that deleted detections left; compaction frees them.")
     bytes: int = Field(description="Memory of the index.")
     database_bytes: int
-    database_free_bytes: int = Field(description="Of these, what nothing needs.")
+    database_free_bytes: int = Field(description="How many of these are unused.")
     last_change: int
-    index_change: int = Field(description="The newest change that the index holds.")
-    compacted_at: Time | None = Field(description="Null: never, or before the audit trail begins.")
+    index_change: int = Field(description="The last change that the index has applied.")
+    compacted_at: Time | None = Field(
+        description="Null if never, or before the audit trail begins."
+    )
     generations: list[GenerationRecord] = Field(description="Oldest first.")
 
 
@@ -150,25 +155,29 @@ SELECTIONS = ("image_ids", "external_ids", "detection_ids", "label", "filter", "
 
 class ErasureRequest(Schema):
     """What to erase: exactly one of image_ids, external_ids, detection_ids, label, filter, query;
-    or, with mode execute, the token of a preview alone."""
+    with mode execute, only the token of a preview.
+    """
 
     mode: Literal["preview", "execute"]
-    token: str | None = Field(None, max_length=64, description="Of a preview, to execute it.")
+    token: str | None = Field(
+        None, max_length=64, description="The token of the preview to execute."
+    )
     image_ids: Annotated[list[Id], ERASED] | None = None
     external_ids: Annotated[list[ExternalId], ERASED] | None = None
     detection_ids: Annotated[list[Id], ERASED] | None = None
-    label: LabelName | None = Field(None, description="Everybody whom people call so.")
+    label: LabelName | None = Field(None, description="Everybody with this label.")
     filter: SearchFilter | None = Field(None, description="With one condition at least.")
     query: Query | None = Field(
-        None, description="Everybody who is so like this person as min_score says."
+        None, description="Everybody whose score for this person is at least min_score."
     )
     min_score: FiniteFloat | None = Field(
         None, description="The lowest score to erase; needed with query."
     )
     erase: What = Field(
         "images",
-        description="Whole images, with everybody in them; or only the detections that "
-        "detection_ids, label or query mean, whose pictures then still show the person.",
+        description="images: whole images, with everybody in them. detections: only those "
+        "that detection_ids, label or query select; their pictures still show the "
+        "person.",
     )
 
     @model_validator(mode="after")
@@ -209,14 +218,14 @@ class ErasureRequest(Schema):
 
 
 class ErasureMatch(Schema):
-    """An image that would be erased, or from which detections would be."""
+    """An image that would be erased, or would lose detections."""
 
     image_id: str
     external_id: str | None
     camera_id: str | None
     captured_at: Time | None
-    detection_ids: list[str] = Field(description="Of the detections that would be erased.")
-    score: float | None = Field(description="The best, where a query was given.")
+    detection_ids: list[str] = Field(description="The detections that would be erased.")
+    score: float | None = Field(description="The highest score, if a query was given.")
     similarity: float | None
 
     @classmethod
@@ -240,7 +249,7 @@ class ErasurePreview(Schema):
     token: str | None = Field(description="Null when there is nothing to erase.")
     expires_at: Time | None
     erase: What
-    images: int = Field(description="Images that go; 0 where only detections do.")
+    images: int = Field(description="How many images would be erased; 0 if only detections are.")
     detections: int
     matches: list[ErasureMatch] = Field(
         description=f"Best first, or oldest; at most {MAX_LISTED_MATCHES}."
@@ -250,17 +259,20 @@ class ErasurePreview(Schema):
 
 
 class AcceptedErasure(Schema):
-    """It will be erased, whatever happens to the service meanwhile; GET /erasures/{erasure_id}."""
+    """The erasure is accepted and will be done, even if the service is restarted; see GET
+    /erasures/{erasure_id}.
+    """
 
     erasure_id: str
     job_id: str | None = Field(
-        description="Null when too many jobs wait: it is then done without one, within minutes."
+        description="Null when the job queue is full: it is then done without a job, within "
+        "minutes."
     )
     state: Literal["running"] = "running"
 
 
 class ErasureReceipt(Schema):
-    """A receipt. What was erased is named by the SHA-256 of each id only."""
+    """A receipt. It names what was erased only by the SHA-256 of each id."""
 
     id: str
     state: Literal["running", "completed"]
@@ -274,7 +286,7 @@ class ErasureReceipt(Schema):
     ids_sha256: list[str]
     remains: str | None = Field(description="What stays and still shows the person.")
     snapshots: list[str] | None = Field(
-        None, description="Snapshots that hold some of it at this moment; delete them, too."
+        None, description="Snapshots that still hold some of it; delete them, too."
     )
 
     @classmethod
@@ -300,8 +312,10 @@ class ErasureReceipt(Schema):
 class ErasuresQuery(Schema):
     """Parameters of GET /erasures."""
 
-    limit: int = Field(50, ge=1, description="Most items of a page.")
-    cursor: str | None = Field(None, max_length=1024, description="next_cursor of a page before.")
+    limit: int = Field(50, ge=1, description="How many items a page has at most.")
+    cursor: str | None = Field(
+        None, max_length=1024, description="The `next_cursor` of the previous page."
+    )
 
 
 class ErasurePage(Schema):

@@ -37,8 +37,9 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     openapi_extra=route_scope("admin") | {"parameters": [KEY_PARAMETER]},
 )
 async def make_snapshot(request: Request, parts: PartsOf) -> Response:
-    """A job copies the database as of one change, and links the originals of exactly the images
-    in it; adding, deleting and searching go on. A snapshot is there whole or not at all."""
+    """A job copies the database as it is at one moment, and links the original files of its images.
+    Adding, deleting and searching go on meanwhile. A snapshot is either complete or not there.
+    """
 
     async def accept_snapshot(keyed: KeyedRequest | None) -> JsonAnswer:
         parts.disk.check()
@@ -58,7 +59,7 @@ async def make_snapshot(request: Request, parts: PartsOf) -> Response:
     openapi_extra=route_scope("admin"),
 )
 def get_snapshots(parts: PartsOf) -> SnapshotList:
-    """Oldest first. To restore one, stop the service: `python -m indexer restore`."""
+    """Oldest first. To restore one, stop the service and run `python -m indexer restore`."""
     found = list_snapshots(parts.gallery.snapshots.directory)
     return SnapshotList(items=[SnapshotRecord.of(one) for one in found])
 
@@ -71,7 +72,9 @@ def get_snapshots(parts: PartsOf) -> SnapshotList:
     openapi_extra=route_scope("admin"),
 )
 def get_snapshot_content(snapshot_id: str, parts: PartsOf) -> Response:
-    """A tar file of one directory, which `python -m indexer restore` takes once it is unpacked."""
+    """A tar file with one directory. Unpack it, then restore it with `python -m indexer
+    restore`.
+    """
     found = find_snapshot(parts.gallery.snapshots.directory, snapshot_id)
     if found.manifest is None:
         raise RequestError("not_found", "The snapshot's manifest cannot be read.")
@@ -92,7 +95,7 @@ def get_snapshot_content(snapshot_id: str, parts: PartsOf) -> Response:
     openapi_extra=route_scope("admin"),
 )
 def delete_snapshot(snapshot_id: str, parts: PartsOf) -> None:
-    """The gallery itself is not touched."""
+    """The gallery itself stays as it is."""
     find_snapshot(parts.gallery.snapshots.directory, snapshot_id)
     parts.gallery.trail.note("snapshot_deleted", snapshot_id)
     remove_snapshot(parts.gallery.snapshots.directory, snapshot_id)
