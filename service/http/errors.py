@@ -45,13 +45,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         400, "Multipart body is not readable", "Send multipart/form-data as curl -F does."
     ),
     "invalid_cursor": ProblemKind(
-        400, "Cursor is not valid", "Use next_cursor of the page before, with the same filters."
+        400, "Cursor is not valid", "Use next_cursor of the previous page, with the same filters."
     ),
     "unauthenticated": ProblemKind(
         401, "An API key is needed", "Send the header Authorization: Bearer with your secret."
     ),
     "insufficient_scope": ProblemKind(
-        403, "The API key does not allow this", "Use a key whose scopes name this kind of work."
+        403, "The API key does not allow this", "Use a key that has the scope for this."
     ),
     "foreign_origin": ProblemKind(
         403,
@@ -78,7 +78,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         retryable=True,
     ),
     "job_conflict": ProblemKind(
-        409, "Job has ended", "What a job did is in its record; it cannot be cancelled any more."
+        409, "Job has ended", "It can no longer be cancelled; its record says what it did."
     ),
     "imports_off": ProblemKind(
         409,
@@ -94,81 +94,81 @@ PROBLEMS: dict[str, ProblemKind] = {
         409, "Another API key has this name", "Choose another, or delete that key first."
     ),
     "too_many_keys": ProblemKind(
-        409, "There are as many API keys as there may be", "Delete one that nobody uses."
+        409, "No more API keys can be made", "Delete one that is no longer used."
     ),
     "snapshot_busy": ProblemKind(
         409,
         "Snapshots are being changed",
-        "Try again when the other snapshot is made, or deleted.",
+        "Another snapshot is being made or deleted: try again when that is done.",
         retryable=True,
         told=False,
     ),
     "erasure_changed": ProblemKind(
         409,
         "What would be erased has changed",
-        "Nothing was erased. Look at a new preview, and execute that.",
+        "Nothing was erased. Make a new preview, check it and execute it.",
     ),
     "erasure_token": ProblemKind(
-        410, "Preview cannot be executed", "Ask for a new one, and execute it within 15 minutes."
+        410, "Preview cannot be executed", "Make a new preview and execute it within 15 minutes."
     ),
     "generation_building": ProblemKind(
         409, "Another model is being indexed", "Wait for that job, or cancel it."
     ),
     "generation_active": ProblemKind(
-        409, "Model answers already", "The generation that answers stays; activate another one."
+        409, "Model is in use already", "The active generation stays active: activate another one."
     ),
     "reindex_incomplete": ProblemKind(
         409,
-        "Some images could not be indexed anew",
+        "Some images could not be indexed again",
         "The job's errors name them: add the files again, delete them, or skip_unreadable=true.",
     ),
     "too_few_labels": ProblemKind(
         409,
         "Too few people are labelled to compare models",
-        "Label more people who are in several images, or leave min_map_ratio out.",
+        "Label more people who appear in several images, or leave min_map_ratio out.",
     ),
     "generation_worse": ProblemKind(
         409,
-        "The model finds people again less well than was asked for",
-        "It is kept and does not answer; activate its generation to use it nevertheless.",
+        "The new model finds people less well than required",
+        "It was kept but not activated; activate its generation to use it anyway.",
     ),
     "detection_gone": ProblemKind(
         410,
-        "Detection is of another model",
-        "Fetch the image that the message names: its people have other ids now.",
+        "Detection belongs to another model",
+        "Fetch the image that the message names: its people have new ids now.",
     ),
     "generation_gone": ProblemKind(
-        410, "Model was changed and its people deleted", "Search again, with the picture."
+        410, "The index of the old model was deleted", "Search again, with the picture."
     ),
     "no_attention": ProblemKind(
         409,
-        "The model does not say where it looks",
-        "Only models with an NAE+ head score the parts of a box; GET /models tells heads.",
+        "The model cannot show where it looks",
+        "Only models with an NAE+ head can; GET /models lists the heads.",
     ),
     "head_timeout": ProblemKind(
-        408, "Head of the request did not arrive", "Send a request's headers at once.", True
+        408, "Headers did not arrive in time", "Send all headers of a request at once.", True
     ),
     "precondition_failed": ProblemKind(
-        412, "Image was changed meanwhile", "Fetch it again and send the new ETag as If-Match."
+        412, "Image has changed meanwhile", "Fetch it again and send the new ETag as If-Match."
     ),
     "body_too_large": ProblemKind(
-        413, "Body is too large", "Send less in one request; limits are in GET /version."
+        413, "Body is too large", "Send less in one request; GET /version lists the limits."
     ),
     "image_too_large": ProblemKind(413, "Image file is too large", "Compress the image."),
     "image_too_many_pixels": ProblemKind(
         413, "Image has too many pixels", "Make the image smaller."
     ),
     "too_many_files": ProblemKind(
-        413, "Too many files", "Spread the files over several requests."
+        413, "Too many files", "Send the files in several requests."
     ),
     "unsupported_media_type": ProblemKind(
-        415, "Media type is not supported", "Send the media type that the message names."
+        415, "Media type is not supported", "Send one of the media types in the message."
     ),
     "unsupported_image_format": ProblemKind(
         415, "Image format is not supported", "Send JPEG, PNG, WebP, AVIF, HEIC, BMP or TIFF."
     ),
     "validation_failed": ProblemKind(
-        422, "Request is not valid", "Each entry of errors names a place and what is wrong."
+        422, "Request is not valid", "Each entry of `errors` says where and what is wrong."
     ),
     "image_corrupt": ProblemKind(422, "Image is corrupt", "Check that it opens in a viewer."),
     "image_truncated": ProblemKind(
@@ -179,8 +179,8 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "image_too_complex": ProblemKind(
         422,
-        "Image takes too much work to decode",
-        "Open it and save it anew as a plain JPEG or PNG, without text, frames or extra scans.",
+        "Image is too complex to decode",
+        "Save it again as a plain JPEG or PNG, without text, frames or extra scans.",
     ),
     "box_outside_image": ProblemKind(
         422,
@@ -191,12 +191,12 @@ PROBLEMS: dict[str, ProblemKind] = {
         422, "No person was found in the query", "Send a box around the person."
     ),
     "all_items_failed": ProblemKind(
-        422, "None of the files could be added", "Each entry of results says why."
+        422, "None of the files could be added", "Each entry of `results` says why."
     ),
     "idempotency_key_reused": ProblemKind(
         422,
         "Idempotency-Key belongs to another request",
-        "Take a new key for each new request.",
+        "Use a new key for each new request.",
     ),
     "path_not_allowed": ProblemKind(
         422,
@@ -204,7 +204,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Name files by their path below the import directory.",
     ),
     "file_unreadable": ProblemKind(
-        422, "File cannot be read", "Name a file that is there and that the service may read."
+        422, "File cannot be read", "Name a file that exists and that the service may read."
     ),
     "not_calibrated": ProblemKind(
         422,
@@ -213,30 +213,30 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "calibration_unsupported": ProblemKind(
         422,
-        "Labels cannot support this rate",
+        "Too few labels for this rate",
         "Label more people in more scenes, or ask for a larger false-match rate.",
     ),
     "nothing_to_evaluate": ProblemKind(
         422,
         "There is nothing to evaluate",
-        "Label people in two scenes or more each, or send a protocol.",
+        "Label people who appear in at least two scenes, or send a protocol.",
     ),
     "too_many_people": ProblemKind(
-        422, "Too many people at once", "Name fewer scenes, or evaluate among the labelled only."
+        422, "Too many people at once", "Name fewer scenes, or set unlabelled to left_out."
     ),
     "head_too_large": ProblemKind(
-        431, "Head of the request is too large", "Send fewer or shorter headers and parameters."
+        431, "The request's headers are too large", "Send fewer or shorter headers and parameters."
     ),
     "internal": ProblemKind(
         500,
         "Internal error",
-        "A fault of the service: its log has more under the request id.",
+        "An error in the service; its log has details under the request id.",
         told=False,
     ),
     "job_abandoned": ProblemKind(
         500,
-        "Job was given up",
-        "The service ended again and again while this job ran: its log may say why.",
+        "Job was abandoned",
+        "The service stopped several times while running this job; its log may say why.",
     ),
     "dataset": ProblemKind(500, "Dataset cannot be read", "See the service's log.", told=False),
     "gallery": ProblemKind(500, "Gallery failed", "See the service's log.", told=False),

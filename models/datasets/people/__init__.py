@@ -1,1 +1,1 @@
-"""People who do not exist, drawn in three dimensions from MakeHuman's CC0 assets."""
+"""Made-up people, rendered in 3D from MakeHuman's CC0 assets."""

@@ -1,4 +1,4 @@
-"""Draw people who do not exist:
+"""Render made-up people:
 
     python -m models.datasets.people ASSETS OUT --people 1000 --views 10
 

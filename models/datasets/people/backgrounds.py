@@ -1,4 +1,4 @@
-"""What is behind people: parts of films and of drawn streets."""
+"""Backgrounds for rendered people: parts of films and of drawn streets."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ FILMED_SHARE = 0.7
 
 
 def read_films(films: list[Path]) -> list[list[Image.Image]]:
-    """Frames of each film, evenly spread; a picture is a film of one.
+    """Evenly spaced frames of each film; a picture counts as a film of one frame.
 
     Raises:
         DatasetError: one cannot be read.
@@ -55,13 +55,13 @@ def behind(
     seed: int,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """A part of one camera's surroundings.
+    """A piece of background for one camera.
 
     Args:
-        films: of `read_films`; may be empty.
-        ground: the camera's number of its surroundings.
+        films: as `read_films` returns them; may be empty.
+        ground: number of the camera's background; modulo how many there are.
         size: width and height in pixels.
-        seed: of the drawn streets.
+        seed: for the drawn streets.
     """
     choice = np.random.default_rng(ground)
     if films and choice.random() < FILMED_SHARE:

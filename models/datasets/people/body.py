@@ -28,7 +28,7 @@ GIRTH = 0.42
 
 @dataclass(frozen=True)
 class Figure:
-    """What a body is like.
+    """The build of a body.
 
     Attributes:
         female: share, in [0, 1].
@@ -36,7 +36,7 @@ class Figure:
         origins: shares of african, asian and caucasian, which sum to 1.
         tall: in [-1, 1], from the smallest to the tallest.
         girth: in [-0.5, 1.5]; 0 is slim.
-        size: a factor on the whole.
+        size: scale of the whole body.
     """
 
     female: float
@@ -52,9 +52,9 @@ class Rig:
     """Bones, parents before their children.
 
     Attributes:
-        names: of the bones.
-        parents: places in `names`; -1 of the root.
-        heads, tails: vertices whose mean a bone begins and ends at.
+        names: the bones' names.
+        parents: indices into `names`; -1 for the root.
+        heads, tails: vertices whose mean is where a bone begins and ends.
         weights: [V, B]; each row sums to 1.
     """
 
@@ -67,12 +67,12 @@ class Rig:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A body at rest, standing on y = 0.
+    """A body in its rest pose, standing on y = 0.
 
     Attributes:
-        vertices: [V, 3], helpers among them.
+        vertices: [V, 3], including helper vertices.
         heads, tails: [B, 3] ends of the bones.
-        arm, leg: [V] of each vertex how far down a limb it is: 0 at the shoulder or hip, 1 at the
+        arm, leg: [V] how far down a limb each vertex is: 0 at the shoulder or hip, 1 at the
             elbow or knee, 2 at the wrist or ankle, up to 3; -1 elsewhere.
         height: decimetres from sole to crown.
     """
@@ -86,7 +86,7 @@ class Shape:
 
 
 class Bodies:
-    """All bodies that the base mesh and its targets can be."""
+    """Makes every body that the base mesh and its targets allow."""
 
     def __init__(self, assets: Path) -> None:
         """Read them.
@@ -166,7 +166,7 @@ class Bodies:
         return Shape(vertices, heads, tails, arm, leg, height)
 
     def _target(self, origin: str, sex: str, age: str) -> Floats:
-        """The nearest target that there is: of the other age, if of this one there is none."""
+        """The closest target available: one of the other age, if this age has none."""
         for other in (age, *AGES):
             if (found := self._targets.get(f"{origin}-{sex}-{other}")) is not None:
                 return found
@@ -180,7 +180,7 @@ class Bodies:
         return np.zeros_like(self.mesh.vertices)
 
     def _fattened(self, vertices: Floats, girth: float) -> Floats:
-        """With trunk and limbs wider: pushed away from the bones, the belly most."""
+        """The vertices of a heavier body: pushed away from the bones, the belly most."""
         low, high = vertices[self.skin, 1].min(), vertices[self.skin, 1].max()
         level = (vertices[:, 1] - low) / (high - low)
         belly = 1 + 0.9 * np.exp(-(((level - 0.6) / 0.1) ** 2)) * (vertices[:, 2] > 0)
@@ -201,7 +201,7 @@ class Bodies:
 
 
 def strongest(weights: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Of weights [V, B] the four largest: [V, 4] bones, and [V, 4] weights that sum to 1."""
+    """The four largest of weights [V, B]: [V, 4] bones, and [V, 4] weights that sum to 1."""
     if weights.shape[1] < 4:
         weights = np.pad(weights, ((0, 0), (0, 4 - weights.shape[1])))
     bones = np.argpartition(weights, -4, axis=1)[:, -4:]
@@ -210,7 +210,7 @@ def strongest(weights: Floats) -> tuple[NDArray[np.int64], Floats]:
 
 
 def vertices_normals(vertices: Floats, triangles: NDArray[np.integer]) -> Floats:
-    """[V, 3] of unit length, the mean of the faces around; 0 where there is no face."""
+    """Unit normals [V, 3]: the mean of the adjacent faces; 0 where there is no face."""
     a, b, c = (vertices[triangles[:, i]] for i in range(3))
     faces = np.cross(b - a, c - a)
     normals = np.zeros_like(vertices)
@@ -229,7 +229,7 @@ def _on(limb: str, bone: str) -> bool:
 
 
 def _progress(points: Floats, joints: Floats) -> Floats:
-    """Of points [N, 3], how many of the sections between joints [J, 3] lie before them."""
+    """How many sections between joints [J, 3] each of the points [N, 3] has passed."""
     best = np.zeros(len(points), np.float32)
     nearest = np.full(len(points), np.inf, np.float32)
     for number in range(len(joints) - 1):

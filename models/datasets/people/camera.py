@@ -1,4 +1,4 @@
-"""Cameras: how each sees colours, from how high, in what light, and how good its pictures are."""
+"""Cameras: each one's colours, viewpoint, light and picture quality."""
 
 import io
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from models.datasets.people.render import View
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What is the same in all pictures of one camera.
+    """What all pictures of one camera have in common.
 
     Attributes:
-        gains: [3], of red, green and blue.
+        gains: [3], factors of red, green and blue.
         gamma, contrast, saturation: factors around 1.
         lift: added to black, in [0, 1].
-        pitch: degrees that it looks down, about.
-        heights: in pixels, between which people are.
+        pitch: about how many degrees it looks down.
+        heights: least and greatest height of a person, in pixels.
         blur: radius, as a share of a person's height.
         noise: standard deviation in [0, 1].
-        quality: of its JPEG files.
-        sharpening: halos around edges; 0 none.
-        sun: degrees around the vertical from which the light comes, 0 from the camera.
-        sun_height: degrees above the ground.
-        sunshine, sky, warmth: as of `View`.
-        ground: number of its surroundings, to be taken modulo.
+        quality: JPEG quality.
+        sharpening: strength of the halos around edges; 0 for none.
+        sun: direction of the light, in degrees around the vertical; 0 is from the camera.
+        sun_height: degrees of the light above the ground.
+        sunshine, sky, warmth: as in `View`.
+        ground: number of its background, modulo how many there are.
     """
 
     gains: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Profile:
 
 
 def random_profile(rng: np.random.Generator) -> Profile:
-    """A camera of a shop, a street or a station."""
+    """A random camera, as in a shop, a street or a station."""
     warm = float(rng.normal(0, 0.07))
     tint = float(rng.normal(0, 0.025))
     gains = np.array([1 + warm, 1 + tint, 1 - warm], np.float32)
@@ -81,7 +81,7 @@ def random_profile(rng: np.random.Generator) -> Profile:
 
 
 def random_view(camera: Profile, rng: np.random.Generator, *, pitch: float | None = None) -> View:
-    """Somebody before a camera, who may face any way.
+    """A random view of a person, who may face any way.
 
     Args:
         pitch: degrees that the camera looks down; None: about as it usually does.

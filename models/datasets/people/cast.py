@@ -1,4 +1,4 @@
-"""Who is drawn: a random person, and all layers that they are drawn from."""
+"""The people: random looks, and the layers they are drawn from."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,19 +49,19 @@ FULL = 9.0
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What makes a person recognisable, at any moment and from any side.
+    """What stays the same about a person, at any moment and from any side.
 
     Attributes:
-        skin, suit, shoes, hair: places among those of the assets; hair None: none.
-        skin_tint: factor on the skin's colour.
-        sleeves, legs: how far cloth reaches, as `Shape.arm` counts.
-        skirt: of `SKIRTS`; a dress and a coat are of the top's cloth.
-        hem: how far it reaches, as a share of the way from the hip to the sole.
-        flare: of a skirt's width at the soles, how much is added.
-        loose: decimetres that the suit is wider than it fits.
-        tights: colour of the legs below what covers them; None: skin.
-        bare: whether the belly is, where no cloth reaches.
-        hat, bag: of `HATS` and `BAGS`.
+        skin, suit, shoes, hair: indices into the assets; None for no hair.
+        skin_tint: factor for the skin's colour.
+        sleeves, legs: how far the cloth reaches, on the scale of `Shape.arm`.
+        skirt: one of `SKIRTS`; a dress or a coat has the top's cloth.
+        hem: how far the skirt reaches, as a share of the way from hip to sole.
+        flare: how much wider a skirt is at the soles.
+        loose: how much wider than the body the suit is, in decimetres.
+        tights: colour of the legs where no cloth covers them; None for skin.
+        bare: whether the belly shows where no cloth covers it.
+        hat, bag: one of `HATS`, one of `BAGS`.
     """
 
     figure: Figure
@@ -90,7 +90,7 @@ class Look:
 
 
 class Wardrobe:
-    """All that people are made of, read once."""
+    """The assets that people are made of, read once."""
 
     def __init__(self, assets: Path) -> None:
         """Read the assets.
@@ -116,7 +116,7 @@ class Wardrobe:
 
 
 def random_look(wardrobe: Wardrobe, rng: np.random.Generator) -> Look:
-    """A person; every choice is of `rng`."""
+    """A random person; all choices are drawn from `rng`."""
     female = float(rng.random() < 0.5)
     old = float(rng.beta(1.2, 3.5))
     origins = rng.dirichlet((0.35, 0.35, 0.35))
@@ -189,7 +189,7 @@ def random_look(wardrobe: Wardrobe, rng: np.random.Generator) -> Look:
 
 
 def redressed(look: Look, rng: np.random.Generator) -> Look:
-    """Somebody of the same body in other colours: another person."""
+    """Another person, with the same body and other colours."""
     return replace(
         look,
         top=top_cloth(rng),
@@ -205,7 +205,7 @@ def redressed(look: Look, rng: np.random.Generator) -> Look:
 
 
 def random_pose(look: Look, rng: np.random.Generator) -> Pose:
-    """A moment of somebody's day."""
+    """A random everyday pose."""
     draw = rng.random()
     if draw < 0.7:
         pose = walking(float(rng.random()), rng)
@@ -224,8 +224,8 @@ class Actor:
     """A look with its body and its layers, ready to be drawn.
 
     Attributes:
-        layers: in the order in which they are drawn.
-        dress: how they are coloured.
+        layers: in drawing order.
+        dress: their colours.
     """
 
     look: Look
@@ -235,7 +235,7 @@ class Actor:
 
 
 def actor(wardrobe: Wardrobe, look: Look) -> Actor:
-    """Shape the body, fit all that is worn, and colour it."""
+    """Shape the body, fit the clothes to it, and colour them."""
     bodies = wardrobe.bodies
     shape = bodies.shape(look.figure)
     suit, shoes = wardrobe.suits[look.suit], wardrobe.shoes[look.shoes]
@@ -271,7 +271,7 @@ def actor(wardrobe: Wardrobe, look: Look) -> Actor:
 
 
 def dress_of(wardrobe: Wardrobe, look: Look, shape: Shape) -> Dress:
-    """How a look colours the layers of this body."""
+    """The colours that a look gives the layers of this body."""
     names = wardrobe.bodies.rig.names
     chest = shape.heads[names.index("spine01")]
     neck = shape.heads[names.index("neck01")]
@@ -304,7 +304,7 @@ def dress_of(wardrobe: Wardrobe, look: Look, shape: Shape) -> Dress:
 
 
 def _as_skirt(part: Part, hip: Floats, *, of_top: bool, flare: float) -> Part:
-    """One that is not cut by the ends of the legs' cloth, and wider below.
+    """A skirt: not cut off where the legs' cloth ends, and wider towards the bottom.
 
     Args:
         hip: where a leg begins.
@@ -366,6 +366,6 @@ def _jittered(colour: RGB, rng: np.random.Generator) -> RGB:
 
 
 def _power(colour: RGB) -> RGB:
-    """So that the shader's light of it is the factor itself."""
+    """A factor, as a colour whose light in the shader is the factor itself."""
     red, green, blue = (value ** (1 / 2.2) for value in colour)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Crops of rendered people, as a detector cuts them out of several cameras' pictures."""
+"""Crops of rendered people, as a detector would cut them from several cameras' pictures."""
 
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class Crop:
 
 
 def cameras_of(seed: int) -> list[Profile]:
-    """The cameras that all people of a seed are seen by."""
+    """The cameras that see all people of a seed."""
     return [random_profile(np.random.default_rng((seed, 7, number))) for number in range(CAMERAS)]
 
 
@@ -62,9 +62,9 @@ def crops_of(
     """All crops of one person; the same person and seed give the same crops.
 
     Args:
-        person: 0 or more.
-        views: how many.
-        renderer: of `DRAWN_SIZE`.
+        person: number of the person, 0 or more.
+        views: how many to draw.
+        renderer: one of size `DRAWN_SIZE`.
     """
     rng = np.random.default_rng((seed, 8, person))
     own = actor(wardrobe, random_look(wardrobe, rng))
@@ -90,7 +90,7 @@ def crops_of(
 def _drawn(
     own: Actor, wardrobe: Wardrobe, renderer: Renderer, profile: Profile, rng: np.random.Generator
 ) -> Image.Image:
-    """RGBA of what is worn now, cut to what is covered."""
+    """The person in what they wear now, RGBA, cropped to what is covered."""
     bones = bones_of(wardrobe.bodies.rig, own.shape, random_pose(own.look, rng))
     pixels = renderer.draw(bones, random_view(profile, rng), height=own.shape.height)
     picture = Image.fromarray(pixels)
@@ -105,7 +105,7 @@ def _composed(
     seed: int,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """The crop before the camera's faults: somebody, what is behind and what is before them."""
+    """The crop before the camera's faults: the person, with what is behind and in front."""
     scale = HEIGHT / sprite.height
     around = rng.normal(0.03, 0.035, 4)
     if rng.random() < 0.12:  # the feet or a side are cut off
@@ -148,7 +148,7 @@ def _paste(
 
 
 def _resized(sprite: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """RGBA, without the colour of what is not covered at its rim."""
+    """RGBA resized, without the uncovered pixels' colour bleeding into its edge."""
     return sprite.convert("RGBa").resize(size, Image.Resampling.BILINEAR).convert("RGBA")
 
 
@@ -161,7 +161,7 @@ def _beside(
     *,
     near: bool,
 ) -> None:
-    """Somebody else at one side, partly in the picture."""
+    """Another person at one side, partly in the picture."""
     factor = float(rng.uniform(1.0, 1.25) if near else rng.uniform(0.75, 1.0))
     tall = size[1] * factor
     broad = sprite.width * tall / sprite.height
@@ -175,7 +175,7 @@ def _beside(
 def _thing(
     picture: Image.Image, tall: float, row: float, rng: np.random.Generator, *, near: bool = False
 ) -> None:
-    """A thing that is nobody; one that is near stands at a side or is low."""
+    """An object, no person; a near one stands at the side or is low."""
     if rng.random() < 0.5:
         sprite = draw_prop(PROPS[int(rng.integers(len(PROPS)))], tall, rng)
     else:

@@ -25,9 +25,9 @@ class Mesh:
 
     Attributes:
         vertices: [V, 3], in decimetres, y up, z to the front, x to the person's left.
-        places: [T, 2], of the texture, the origin at its lower left.
-        corners: [F, 3, 2], of each triangle's corners the vertex and the place.
-        groups: [F] names.
+        places: [T, 2] in the texture, from its lower left.
+        corners: [F, 3, 2], vertex and texture place of each triangle's corners.
+        groups: [F] names of the groups.
     """
 
     vertices: Floats
@@ -122,10 +122,10 @@ def coarser(mesh: Mesh, at: Floats) -> Mesh:
 
 
 def read_target(path: Path, vertices: int) -> Floats:
-    """What a target adds to each vertex of the body, [vertices, 3].
+    """The offset that a target adds to each vertex of the body, [vertices, 3].
 
     Raises:
-        DatasetError: it cannot be read, or is of another body.
+        DatasetError: it cannot be read, or belongs to another body.
     """
     moved = np.zeros((vertices, 3), np.float32)
     try:
@@ -209,7 +209,7 @@ def texture_of(material: Path) -> Path | None:
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
-    """Words of each line that says something."""
+    """The words of each line, without empty lines and comments."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:

@@ -47,14 +47,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Wearable:
-    """Something that the assets have, to be fitted.
+    """A piece of the assets, not fitted to a body yet.
 
     Attributes:
-        name: of its folder.
-        texture: [H, W, 4] of its colours; None if it has none.
+        name: its folder's name.
+        texture: [H, W, 4]; None if it has none.
         levels: mean brightness in [0, 1] of the texture, of the top and of the rest.
         level: mean brightness of the whole texture where it covers.
-        upper: [V], 1 of what belongs to the top, else 0.
+        upper: [V], 1 for vertices of the top, else 0.
     """
 
     name: str
@@ -67,10 +67,10 @@ class Wearable:
 
 
 def read_wearables(folder: Path, bodies: Bodies) -> list[Wearable]:
-    """All that a folder of the assets has, by name.
+    """Everything in a folder of the assets, by name.
 
     Raises:
-        DatasetError: something cannot be read, or there is nothing.
+        DatasetError: something cannot be read, or the folder has nothing.
     """
     found = []
     for path in sorted(folder.glob("*/*.mhclo")):
@@ -95,7 +95,7 @@ def read_wearables(folder: Path, bodies: Bodies) -> list[Wearable]:
 
 
 def read_texture(path: Path) -> NDArray[np.uint8]:
-    """[H, W, 4], its first row the lowest.
+    """A texture [H, W, 4], its lowest row first.
 
     Raises:
         DatasetError: it cannot be read.
@@ -123,7 +123,7 @@ def _upper(mesh: Mesh, height: Floats) -> Floats:
 
 
 def _pieces(mesh: Mesh) -> Ints:
-    """[V] numbers, the same of all vertices that hang together."""
+    """[V] numbers; connected vertices have the same one."""
     number = np.arange(len(mesh.vertices), dtype=np.int32)
     triangles = mesh.corners[..., 0]
     while True:
@@ -185,7 +185,7 @@ def dressed(wearable: Wearable, bodies: Bodies, shape: Shape, *, out: float = OU
 
 
 def skin_of(bodies: Bodies, shape: Shape, worn: list[Wearable]) -> Part:
-    """The body itself, what is worn above it marked as covered."""
+    """The body's own skin, marked as covered where clothes lie over it."""
     return body_part(bodies, shape, "body", hidden=[wearable.fit.hides for wearable in worn])
 
 
@@ -216,16 +216,16 @@ def as_part(
     out: float = 0.0,
     four: tuple[NDArray[np.int64], Floats] | None = None,
 ) -> Part:
-    """Vertices as they are drawn: one for every pair of a vertex and a place in the texture.
+    """Vertices for drawing: one for each pair of a vertex and a texture place.
 
     Args:
-        at: [V, 3] of the mesh's vertices.
-        weights: [V, B] of bones.
+        at: [V, 3] the mesh's vertices.
+        weights: [V, B] for the bones.
         limbs: [V, 2], `Shape.arm` and `Shape.leg`.
-        covered: [V]; None: nothing is.
-        upper: [V], `Wearable.upper`; None: nothing is of the top.
+        covered: [V]; None if nothing is covered.
+        upper: [V], `Wearable.upper`; None if nothing belongs to the top.
         out: decimetres along the normals; where something is covered, `IN` inwards.
-        four: `strongest` of the weights, if it is known.
+        four: `strongest` of the weights, if already known.
     """
     normals = vertices_normals(at, mesh.corners[..., 0])
     push = np.full(len(at), out, np.float32)

@@ -1,4 +1,4 @@
-"""Bags and hats: simple meshes of our own that hang on a bone."""
+"""Bags and hats: simple meshes of our own, attached to a bone."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ ROUND = 20
 
 
 def bag_parts(bodies: Bodies, shape: Shape, bag: str) -> list[Part]:
-    """What a bag is made of; empty for none. Its straps are painted on the top."""
+    """The parts of a bag; empty for no bag. Its straps are painted on the top."""
     names = bodies.rig.names
     skin = shape.vertices[bodies.skin]
     if bag == "backpack":
@@ -44,7 +44,7 @@ def bag_parts(bodies: Bodies, shape: Shape, bag: str) -> list[Part]:
 
 
 def hat_part(bodies: Bodies, shape: Shape, hat: str, low: float) -> Part:
-    """A cap, a beanie or a hat with a brim.
+    """The parts of a cap, a beanie or a hat with a brim.
 
     Args:
         low: height of its rim, in decimetres.
@@ -88,9 +88,9 @@ def _box(
     """A box with round edges.
 
     Args:
-        half: of its width, height and depth.
+        half: half its width, height and depth.
         roundness: 0 a box, 1 an egg.
-        down: which way its height goes; None: straight down.
+        down: direction of its height; None for straight down.
     """
     rings = []
     power = 0.25 + 0.75 * roundness
@@ -120,7 +120,7 @@ def _signed(value: float | Floats, power: float) -> Floats:
 
 
 def _hung(bodies: Bodies, bone: str, rings: Floats) -> Part:
-    """A skin over rings [R, ROUND, 3] that are counted from below, all of it on one bone."""
+    """A surface over rings [R, ROUND, 3], lowest first, all attached to one bone."""
     count = len(rings)
     at = rings.reshape(-1, 3)
     corners: list[tuple[int, int, int]] = []

@@ -1,4 +1,4 @@
-"""Cloth: colours that people wear, and what is woven into, printed on and cut out of it."""
+"""Cloth: its colours, weave, prints and cut."""
 
 import colorsys
 from dataclasses import dataclass
@@ -70,14 +70,14 @@ class Cloth:
 
     Attributes:
         base, accent: colours in [0, 1].
-        kind: place in `KINDS`.
+        kind: index into `KINDS`.
         scale: decimetres after which the pattern repeats.
-        share: of it that is `accent`, in [0, 1].
-        print: [PRINT_SIDE, PRINT_SIDE, 4]; all over, or on the chest.
-        logo: where a print is: 0 nowhere, 1 on the chest, 2 on the back, 3 on both.
-        logo_size: half of its width and height, in decimetres.
+        share: how much of it is `accent`, in [0, 1].
+        print: [PRINT_SIDE, PRINT_SIDE, 4], all over or on the chest.
+        logo: where it has a print: 0 nowhere, 1 chest, 2 back, 3 both.
+        logo_size: half the print's width and height, in decimetres.
         texture: how much of the assets' texture shows through, in [0, 1].
-        folds: how creased it is, in [0, 1].
+        folds: how many creases it has, in [0, 1].
         trim: of collar, cuffs and hem: 1 in `accent`, else 0.
     """
 
@@ -98,7 +98,7 @@ def colour(
     rng: np.random.Generator,
     colours: tuple[tuple[float, Range | None, Range, Range], ...] = TOP_COLOURS,
 ) -> RGB:
-    """A colour in [0, 1] as people wear it."""
+    """A random colour of clothes, in [0, 1]."""
     shares = np.array([row[0] for row in colours])
     _, hues, saturations, values = colours[int(rng.choice(len(colours), p=shares / shares.sum()))]
     hue = float(rng.uniform(*(hues or (0, 1)))) % 1
@@ -110,7 +110,7 @@ def another(
     than: RGB,
     colours: tuple[tuple[float, Range | None, Range, Range], ...] = TOP_COLOURS,
 ) -> RGB:
-    """A colour that can be told from a given one."""
+    """A random colour that clearly differs from a given one."""
     several = [colour(rng, colours) for _ in range(4)]
     return max(several, key=lambda other: sum(abs(a - b) for a, b in zip(other, than, strict=True)))
 

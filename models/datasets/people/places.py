@@ -1,4 +1,4 @@
-"""Places with a camera: a ground that people walk on, and a row of houses or a wall behind it."""
+"""Places with a camera: ground to walk on, and a row of houses or a wall behind it."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ FINER = 2
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """One camera's view without anybody in it. Lengths are in decimetres.
+    """One camera's view with nobody in it. Lengths are in decimetres.
 
     Attributes:
         size: width and height in pixels.
-        focal: in pixels.
-        high: of the camera above the ground.
+        focal: focal length in pixels.
+        high: height of the camera above the ground.
         pitch: radians that it looks down.
-        wall: how far away the houses begin.
+        wall: distance to the houses.
         profile: its light and colours.
         background: before the camera's faults.
     """
@@ -38,7 +38,7 @@ class Place:
     background: Image.Image
 
     def at(self, right: float, away: float, up: float = 0.0) -> tuple[float, float, float]:
-        """Where in the picture something is: column, row, and pixels for a decimetre there."""
+        """Where a point is in the picture: column, row, and pixels per decimetre there."""
         cos, sin = np.cos(self.pitch), np.sin(self.pitch)
         low = self.high - up
         depth = away * cos + low * sin
@@ -48,7 +48,7 @@ class Place:
 
 
 def random_place(size: tuple[int, int], rng: np.random.Generator) -> Place:
-    """A street, a square or a hall."""
+    """A random street, square or hall."""
     focal = float(rng.uniform(0.85, 1.25)) * size[0]
     high = float(rng.uniform(28, 55))
     wall = float(rng.uniform(140, 280))
@@ -85,7 +85,7 @@ def _view(
 
 
 def _ground(x: Map, z: Map, wall: float, rng: np.random.Generator) -> Map:
-    """Paving with a road or a lawn along the houses, [H, W, 3] in [0, 1]."""
+    """Paving, with a road or a lawn along the houses; [H, W, 3] in [0, 1]."""
     stone = _grey(rng, 0.35, 0.7)
     tile = float(rng.choice((5.0, 8.0, 12.0, 25.0)))
     turn = float(rng.uniform(-0.5, 0.5))
@@ -111,7 +111,7 @@ def _ground(x: Map, z: Map, wall: float, rng: np.random.Generator) -> Map:
 
 
 def _houses(x: Map, y: Map, rng: np.random.Generator) -> Map:
-    """Houses side by side under a sky, [H, W, 3] in [0, 1]."""
+    """A row of houses under a sky; [H, W, 3] in [0, 1]."""
     sky = np.array([0.75, 0.81, 0.88]) * (1 - 0.1 * np.clip(y / 300, 0, 1))[..., None]
     made = sky
     left = -400.0

@@ -1,4 +1,4 @@
-"""Poses: how the bones of somebody lie who walks, stands, carries or sits."""
+"""Poses: the angles of the bones when somebody walks, stands, carries or sits."""
 
 from dataclasses import dataclass
 
@@ -49,10 +49,10 @@ class Pose:
 
 
 def walking(phase: float, rng: np.random.Generator) -> Pose:
-    """Somebody at a moment of a double step.
+    """Somebody walking.
 
     Args:
-        phase: in [0, 1).
+        phase: of the double step, in [0, 1).
     """
     stride = float(rng.uniform(0.7, 1.15))
     swing = float(rng.uniform(0.3, 1.2))
@@ -79,7 +79,7 @@ def walking(phase: float, rng: np.random.Generator) -> Pose:
 
 
 def standing(rng: np.random.Generator) -> Pose:
-    """Somebody who waits, their weight on both legs or on one."""
+    """Somebody standing, with their weight on one leg or both."""
     shift = float(rng.uniform(-1, 1))
     knees = (max(0.0, 14 * shift), max(0.0, -14 * shift))
     return Pose(
@@ -100,7 +100,7 @@ def standing(rng: np.random.Generator) -> Pose:
 
 
 def sitting(rng: np.random.Generator) -> Pose:
-    """Somebody on a seat."""
+    """Somebody sitting."""
     return Pose(
         hips=(float(rng.uniform(75, 90)), float(rng.uniform(75, 90))),
         knees=(float(rng.uniform(70, 95)), float(rng.uniform(70, 95))),
@@ -140,7 +140,7 @@ def holding(pose: Pose, rng: np.random.Generator) -> Pose:
 
 
 def bones_of(rig: Rig, shape: Shape, pose: Pose) -> NDArray[np.float32]:
-    """What each bone does to what is at rest, [B, 4, 4]; the lower foot stands on y = 0."""
+    """The matrix of each bone, from the rest pose, [B, 4, 4]; the lower foot stands on y = 0."""
     names = rig.names
     down = np.array([0.0, -1, 0])
     turned: dict[str, Matrix] = {}
@@ -211,7 +211,7 @@ def bones_of(rig: Rig, shape: Shape, pose: Pose) -> NDArray[np.float32]:
 
 
 def _lowest(rig: Rig, shape: Shape, bones: Matrix) -> float:
-    """Where the lowest foot is, above where it is at rest."""
+    """How far the lowest foot is above its place in the rest pose."""
     low = np.inf
     for side in "LR":
         number = rig.names.index(f"foot.{side}")
@@ -232,7 +232,7 @@ def _about(axis: int, degrees: float) -> Matrix:
 
 
 def _between(start: Matrix, end: Matrix) -> Matrix:
-    """The shortest turn of one direction into another."""
+    """The shortest rotation of one direction into another."""
     a, b = start / np.linalg.norm(start), end / np.linalg.norm(end)
     axis, cos = np.cross(a, b), float(a @ b)
     if cos < -0.9999:

@@ -27,17 +27,17 @@ SKIN, GARMENT, HAIR, THING = range(4)
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A part with what it is made of.
+    """A part and its material.
 
     Attributes:
         what: SKIN, GARMENT, HAIR or THING.
-        role: which of the dress's tints is its.
+        role: index of its tint in the dress.
         part: its triangles.
         texture: [H, W, 4]; None: white.
         levels: mean brightness of the texture, of a garment's top and of the rest.
-        strength: of hair and things, how much of the texture's light and dark is kept, in [0, 1].
+        strength: for hair and things: how much of the texture's contrast is kept, in [0, 1].
         from_height, to_height: what is below or above, at rest, is not drawn; decimetres.
-        key: textures of the same key are uploaded once.
+        key: textures with the same key are uploaded once.
     """
 
     what: int
@@ -53,21 +53,21 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Dress:
-    """How all layers of one person are coloured.
+    """The colours of one person's layers.
 
     Attributes:
-        cloths: of the top and of the bottom.
+        cloths: for the top and the bottom.
         tints: by role: colour in [0, 1] of hair and things; a factor on skin.
-        sleeves, legs: how far down arms and legs the cloth reaches, as `Shape.arm` counts.
-        straps: 0 none, 1 of a backpack, 2 across the chest from the left, 3 from the right.
+        sleeves, legs: how far the cloth reaches down arms and legs, as in `Shape.arm`.
+        straps: 0 none, 1 backpack, 2 across the chest from the left, 3 from the right.
         strap: its colour in [0, 1].
-        chest, neck, hip: heights at rest, in decimetres.
-        veiled: height above which legs are under a skirt, in decimetres.
+        chest, neck, hip: heights in the rest pose, in decimetres.
+        veiled: height above which a skirt hides the legs, in decimetres.
         one: whether top and skirt are one piece.
-        tights: colour of the legs below what covers them; None: skin.
-        bare: whether the belly is, where no cloth reaches.
-        middle: of the trunk, to the front, in decimetres.
-        seed: of the creases.
+        tights: colour of the legs where no cloth covers them; None for skin.
+        bare: whether the belly shows where no cloth covers it.
+        middle: how far in front the middle of the trunk is, in decimetres.
+        seed: for the creases.
     """
 
     cloths: tuple[Cloth, Cloth]
@@ -89,7 +89,7 @@ class Dress:
 
 @dataclass(frozen=True)
 class View:
-    """From where and in what light somebody is seen.
+    """The viewpoint and the light of a picture.
 
     Attributes:
         facing: degrees; 0 towards the camera, 90 to the right of the picture.
@@ -117,7 +117,7 @@ class _Uploaded:
 
 
 class Renderer:
-    """An OpenGL context with a picture of fixed size, for one person at a time.
+    """An OpenGL context that draws one person at a time, in pictures of one size.
 
     Not for several threads.
     """
@@ -167,7 +167,7 @@ class Renderer:
         self._tints: Mapping[str, RGB] = {}
 
     def take(self, layers: Sequence[Layer]) -> None:
-        """Take the layers of one person; those of the one before are let go."""
+        """Load one person's layers, and free the previous person's."""
         for old in self._layers:
             old.array.release()
             for buffer in old.buffers:
@@ -185,7 +185,7 @@ class Renderer:
             self._layers.append(_Uploaded(layer, array, [vertices, indices]))
 
     def wear(self, dress: Dress) -> None:
-        """Colour what was taken."""
+        """Set the colours of the loaded person."""
         program = self._program
         self._tints = dress.tints
         for number, (name, cloth) in enumerate(zip(("top", "bottom"), dress.cloths, strict=True)):
@@ -221,8 +221,8 @@ class Renderer:
         Args:
             bones: [B, 4, 4], at most `BONES`.
             height: decimetres.
-            fill: of the picture's height, how much it fills.
-            flat: what is drawn is the shadow on the ground: its coverage, without a colour.
+            fill: share of the picture's height that it fills.
+            flat: draw the shadow on the ground instead: its coverage, without colour.
         """
         self._many.use()
         self._many.clear(0, 0, 0, 0)
@@ -281,7 +281,7 @@ def _seen(layer: Layer) -> NDArray[np.int32]:
 
 
 def linear(colour: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Of a colour as screens show it the light, both in [0, 1]."""
+    """The linear light of an sRGB colour, both in [0, 1]."""
     red, green, blue = (max(0.0, value) ** 2.2 for value in colour)
     return red, green, blue
 
@@ -294,10 +294,10 @@ def camera_matrix(
     fill: float = FILL,
     flat: bool = False,
 ) -> NDArray[np.float32]:
-    """From where somebody is who stands at the origin, to the picture, [4, 4].
+    """The projection of a person at the origin into the picture, [4, 4].
 
     Args:
-        height, fill, flat: as of `Renderer.draw`.
+        height, fill, flat: as in `Renderer.draw`.
         size: width and height in pixels.
     """
     pitch = np.radians(view.pitch)
@@ -330,7 +330,7 @@ def _yaw(degrees: float) -> NDArray[np.float64]:
 
 
 def _flat(matrix: NDArray[Any]) -> tuple[float, ...]:
-    """Column by column, as the shader takes it."""
+    """The bytes of a matrix, column by column, as the shader takes them."""
     return tuple(float(value) for value in matrix.T.ravel())
 
 

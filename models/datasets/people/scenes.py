@@ -1,4 +1,4 @@
-"""Whole scenes of rendered people: several cameras, each over a ground that people walk on."""
+"""Whole scenes of rendered people, seen by several cameras."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,13 +30,13 @@ SHADOW_FILL = 0.4
 
 @dataclass(frozen=True, eq=False)
 class _Standing:
-    """Somebody or something on the ground: its place, and what is pasted there.
+    """A person or an object on the ground: its place, and the picture pasted there.
 
     Attributes:
-        person: number; -1 of a thing.
-        away: decimetres from the camera.
+        person: number of the person; -1 for an object.
+        away: distance from the camera, in decimetres.
         picture: RGBA.
-        left, top: of the picture in the scene.
+        left, top: where the picture is in the scene.
     """
 
     person: int
@@ -56,13 +56,13 @@ def write_scenes(
     wardrobe: Wardrobe,
     renderer: Renderer,
 ) -> Iterator[str]:
-    """Write images/*.jpg and annotations.json, telling each picture's name when it is drawn.
+    """Write images/*.jpg and annotations.json; yields each picture's name once it is drawn.
 
     The cameras take turns. Whoever is visible by two cameras gets one query.
 
     Args:
         count: scenes, 1 or more.
-        people: numbers of those who may be seen; they are who `crops_of` draws of a seed.
+        people: numbers of the people who may appear; the same as `crops_of` draws for a seed.
         cameras: 1 or more.
         seed: 0 or more.
     """
@@ -130,7 +130,7 @@ def draw_scene(
     renderer: Renderer,
     rng: np.random.Generator,
 ) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int], float]]]:
-    """One moment: the picture, and of each person number, x1 y1 x2 y2 and the share seen."""
+    """One scene: the picture, and for each person the number, x1 y1 x2 y2 and visible share."""
     picture = place.background.copy()
     shadows = Image.new("L", picture.size)
     standing = []
@@ -171,7 +171,7 @@ def draw_scene(
 def _spot(
     place: Place, taken: list[tuple[float, float]], rng: np.random.Generator, *, apart: float
 ) -> tuple[float, float]:
-    """Somewhere on the ground that is in the picture: to the right, and away."""
+    """A random visible place on the ground: how far right, and how far away."""
     cos, sin = np.cos(place.pitch), np.sin(place.pitch)
     half = place.size[1] / 2 / place.focal
     nearest = place.high * (cos - half * sin) / (sin + half * cos)
@@ -228,7 +228,7 @@ def _person(
 
 
 def _sun(place: Place, aside: float) -> tuple[float, float, float]:
-    """Where the light is, for somebody seen so many degrees to the right of the middle."""
+    """The direction of the light for a person so many degrees right of the middle."""
     around = np.radians(place.profile.sun + aside)
     up = np.radians(max(35.0, place.profile.sun_height))
     return (
@@ -237,7 +237,7 @@ def _sun(place: Place, aside: float) -> tuple[float, float, float]:
 
 
 def _foot(view: View, height: float, size: tuple[int, int], fill: float) -> tuple[float, float]:
-    """Where in a rendered picture the ground between the feet is."""
+    """Where the ground between the feet is in a rendered picture."""
     x, y, _, w = camera_matrix(view, height, size, fill=fill) @ np.array([0, 0, 0, 1.0])
     return float((x / w + 1) / 2 * size[0]), float((1 - y / w) / 2 * size[1])
 
@@ -250,7 +250,7 @@ def _scaled(picture: Image.Image, factor: float) -> Image.Image:
 def _thing(
     place: Place, spot: tuple[float, float], shadows: Image.Image, rng: np.random.Generator
 ) -> _Standing:
-    """A thing that is nobody."""
+    """An object, no person."""
     column, row, scale = place.at(*spot)
     unit = 17 * scale
     if rng.random() < 0.75:
@@ -266,7 +266,7 @@ def _thing(
 
 
 def _plain(sprite: Sprite) -> Image.Image:
-    """RGBA with its colours not multiplied by the coverage."""
+    """RGBA, with colours no longer multiplied by the coverage."""
     cover = np.asarray(sprite.mask, np.float32)[..., None]
     colours = np.asarray(sprite.colour, np.float32) * 255 / np.maximum(cover, 1)
     return Image.fromarray(

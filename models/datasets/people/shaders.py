@@ -1,4 +1,4 @@
-"""The programs of the graphics pipeline (GLSL 3.30)."""
+"""The shader programs (GLSL 3.30)."""
 
 VERTEX = """
 #version 330

@@ -1,4 +1,4 @@
-"""Rendered people without a background, to be put into scenes."""
+"""Rendered people without a background, for pasting into scenes."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ PITCHES = (3.0, 10.0, 20.0)
 
 @dataclass(frozen=True, eq=False)
 class RenderedSprite:
-    """One appearance.
+    """One picture of a person without a background.
 
     Attributes:
         name: identity, pitch in degrees and number, as `models.datasets.sprites` reads them.
-        picture: RGBA, cut to what is covered.
+        picture: RGBA, cropped to what is covered.
     """
 
     name: str
@@ -35,9 +35,9 @@ def sprites_of(
     """All sprites of one person; the same person and seed give the same sprites.
 
     Args:
-        person: 0 or more.
-        views: how many.
-        renderer: of `SPRITE_SIZE`.
+        person: number of the person, 0 or more.
+        views: how many to draw.
+        renderer: one of size `SPRITE_SIZE`.
     """
     rng = np.random.default_rng((seed, 9, person))
     own = actor(wardrobe, random_look(wardrobe, rng))

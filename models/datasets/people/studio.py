@@ -1,4 +1,4 @@
-"""A place where people are drawn: what a process reads once, and the files that it writes."""
+"""Draws files of people: what a process reads once, and the files that it writes."""
 
 import io
 import os
@@ -21,16 +21,16 @@ KINDS = ("crops", "sprites")
 
 @dataclass(frozen=True)
 class Job:
-    """One file of people.
+    """One file of people to draw.
 
     Attributes:
-        kind: of `KINDS`.
+        kind: one of `KINDS`.
         assets: folder of the assets.
-        films: of the backgrounds.
+        films: for the backgrounds.
         seed: 0 or more.
-        path: of the ZIP.
-        people: who is in it.
-        views: of each.
+        path: the ZIP to write.
+        people: numbers of the people in it.
+        views: how many pictures of each.
     """
 
     kind: str
@@ -43,13 +43,13 @@ class Job:
 
 
 class Studio:
-    """What a process needs to draw people."""
+    """Everything a process needs to draw people."""
 
     def __init__(self, kind: str, assets: Path, films: Sequence[Path], seed: int) -> None:
         """Read the assets and the films.
 
         Args:
-            kind: of `KINDS`.
+            kind: one of `KINDS`.
 
         Raises:
             DatasetError: something cannot be read, or there is no OpenGL.
@@ -62,7 +62,7 @@ class Studio:
         self._cameras = cameras_of(seed)
 
     def pictures(self, person: int, views: int) -> list[tuple[str, Image.Image]]:
-        """Of one person each picture and its name, without an ending."""
+        """Each picture of one person, with its name without a suffix."""
         if self.kind == "crops":
             return [
                 (crop.name, crop.picture)
@@ -85,7 +85,7 @@ def _studio(kind: str, assets: Path, films: tuple[Path, ...], seed: int) -> Stud
 
 
 def do(job: Job) -> Path:
-    """Draw one file of people, in whichever process; it is there once it is whole.
+    """Draw one file of people, in any process; it appears only when complete.
 
     Raises:
         DatasetError: something cannot be read, or there is no OpenGL.
@@ -116,7 +116,7 @@ def _add(archive: zipfile.ZipFile, kind: str, pictures: Iterable[tuple[str, Imag
 
 
 def contact_sheet(studio: Studio, people: Sequence[int], views: int) -> Image.Image:
-    """One row of pictures for each person."""
+    """A sheet with one row of pictures for each person."""
     sheet = Image.new("RGB", (views * WIDTHS[1], len(people) * HEIGHT), (128, 128, 132))
     for row, person in enumerate(people):
         for column, (_, picture) in enumerate(studio.pictures(person, views)):
