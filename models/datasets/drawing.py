@@ -1,4 +1,4 @@
-"""Drawing stylised people and street furniture, for the generated dataset.
+"""Drawing stylised people, for the generated dataset.
 
 Shapes are given in body units: a person is about 1 tall, x points right, y up, and the origin lies
 on the ground between the feet. A body is a small 3-D skeleton, so that a look can be drawn from any
@@ -25,7 +25,6 @@ LOWERS = ("trousers", "trousers", "trousers", "shorts", "skirt", "dress", "coat"
 HAIRSTYLES = ("short", "short", "long", "bun", "bald")
 HATS = ("none", "none", "none", "cap", "beanie", "brim")
 BAGS = ("none", "none", "backpack", "handbag", "shoulder")
-PROPS = ("tree", "lamp", "sign", "bin", "bollard", "bench", "car", "hydrant", "shrub")
 
 FOLDS = Image.fromarray(
     np.random.default_rng(0).normal(128, 22, (60, 120)).clip(0, 255).astype(np.uint8)
@@ -445,86 +444,6 @@ class _Body:
             strap = self.at(-0.07, 0.82, 0.0)
             self.pen.limb(strap, (x, up + 0.05), 0.009, 0.009, tone(self.look.bag_colour, 0.7))
         self.pen.limb((x, up + 0.04), (x, up - 0.03), half, half * 1.15, self.look.bag_colour)
-
-
-def draw_prop(kind: str, unit: float, rng: np.random.Generator) -> Sprite:
-    """A thing that is not a person; `unit` is the height of a person beside it, in pixels."""
-    sizes = {"tree": (1.0, 2.4), "lamp": (0.4, 2.4), "sign": (0.5, 1.6), "car": (1.5, 1.0)}
-    half, up = sizes.get(kind, (0.7, 0.9))
-    pen = Pen(left=half, right=half, up=up, down=0.15, scale=unit * 2)
-    paint = cloth(rng)
-    grey = tone((120, 122, 125), float(rng.uniform(0.4, 1.2)))
-    wood = tone((96, 74, 54), float(rng.uniform(0.6, 1.2)))
-    leaf = tone((70, 105, 48), float(rng.uniform(0.6, 1.2)))
-    if kind == "tree":
-        pen.limb((0, 0.04), (rng.uniform(-0.06, 0.06), 1.3), 0.08, 0.05, wood)
-        for _ in range(34):
-            x, y = rng.normal(0, 0.3), rng.normal(1.6, 0.25)
-            pen.ellipse(x, y, 0.2, 0.17, tone(leaf, float(rng.uniform(0.65, 1.25))))
-    elif kind == "lamp":
-        pen.limb((0, 0.02), (0, 2.2), 0.035, 0.02, grey)
-        pen.limb((0, 2.2), (0.25, 2.25), 0.02, 0.03, grey)
-    elif kind == "sign":
-        pen.limb((0, 0.02), (0, 1.1), 0.02, 0.02, grey)
-        pen.ellipse(0, 1.25, 0.17, 0.17, (225, 225, 225))
-        pen.ellipse(0, 1.25, 0.14, 0.14, paint)
-    elif kind == "bin":
-        pen.polygon([(-0.13, 0.45), (0.13, 0.45), (0.11, 0), (-0.11, 0)], paint)
-        pen.polygon([(-0.13, 0.45), (-0.06, 0.45), (-0.05, 0), (-0.11, 0)], tone(paint, 0.7))
-        pen.ellipse(0, 0.46, 0.14, 0.04, tone(paint, 0.6))
-    elif kind == "bollard":
-        pen.limb((0, 0.02), (0, 0.45), 0.05, 0.045, paint)
-        pen.limb((0, 0.36), (0, 0.38), 0.05, 0.05, (230, 230, 225))
-    elif kind == "bench":
-        for x in (-0.45, 0.45):
-            pen.limb((x, 0), (x, 0.48), 0.025, 0.025, grey)
-        for y in (0.25, 0.38, 0.47):
-            pen.limb((-0.55, y), (0.55, y), 0.035, 0.035, wood)
-    elif kind == "car":
-        body = [(-1.25, 0.12), (-1.25, 0.42), (-0.85, 0.5), (-0.55, 0.8), (0.4, 0.8), (0.8, 0.5)]
-        pen.polygon([*body, (1.25, 0.42), (1.28, 0.12)], paint)
-        pen.polygon([(-0.75, 0.5), (-0.5, 0.75), (-0.1, 0.75), (-0.1, 0.5)], (48, 58, 68))
-        pen.polygon([(-0.04, 0.5), (-0.04, 0.75), (0.36, 0.75), (0.68, 0.5)], (58, 68, 78))
-        pen.polygon([(-1.25, 0.12), (-1.25, 0.2), (1.28, 0.2), (1.28, 0.12)], tone(paint, 0.6))
-        for x in (-0.78, 0.76):
-            pen.ellipse(x, 0.14, 0.17, 0.17, (28, 28, 30))
-            pen.ellipse(x, 0.14, 0.09, 0.09, (150, 152, 155))
-    elif kind == "hydrant":
-        pen.limb((0, 0.03), (0, 0.3), 0.065, 0.055, paint)
-        pen.limb((-0.1, 0.21), (0.1, 0.21), 0.035, 0.035, paint)
-        pen.dome(0, 0.32, 0.07, 0.06, tone(paint, 0.8))
-    else:
-        for _ in range(26):
-            x, y = rng.normal(0, 0.2), abs(rng.normal(0.18, 0.12))
-            pen.ellipse(x, y, 0.12, 0.1, tone(leaf, float(rng.uniform(0.6, 1.3))))
-    return pen.sprite(2, foot={"car": 1.15, "bench": 0.5}.get(kind, 0.15))
-
-
-def draw_thing(height: float, rng: np.random.Generator) -> Sprite:
-    """Something upright that has no name: one to four shapes on top of each other.
-
-    What a detector has never seen must not pass for a person merely because it stands upright.
-
-    Args:
-        height: in pixels.
-    """
-    pen = Pen(left=0.5, right=0.5, up=1.05, down=0.05, scale=height * 2)
-    edges = np.concatenate([[0.0], np.cumsum(rng.dirichlet(np.full(rng.integers(1, 5), 1.5)))])
-    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        wide, narrow = (float(value) for value in rng.uniform(0.02, 0.25, 2))
-        grey = tone((128, 128, 128), float(rng.uniform(0.15, 1.9)))
-        colour = grey if rng.random() < 0.4 else cloth(rng)
-        shape = int(rng.integers(4))
-        if shape == 0:
-            pen.limb((0, low), (0, high), wide / 2, narrow / 2, colour)
-        elif shape == 1:
-            pen.polygon([(-wide, low), (wide, low), (narrow, high), (-narrow, high)], colour)
-            pen.polygon([(-wide, low), (0, low), (0, high), (-narrow, high)], tone(colour, 0.8))
-        elif shape == 2:
-            pen.ellipse(0, (low + high) / 2, wide, (high - low) / 2, colour)
-        else:
-            pen.dome(0, low, wide, high - low, colour)
-    return pen.sprite(2, foot=0.15)
 
 
 def extent(covered: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -26,19 +26,10 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from models.command import command
-from models.datasets.drawing import (
-    PROPS,
-    Look,
-    Sprite,
-    draw_person,
-    draw_prop,
-    extent,
-    paste,
-    random_look,
-    tone,
-)
+from models.datasets.drawing import Look, Sprite, draw_person, extent, paste, random_look, tone
 from models.datasets.scene import UNLABELED
 from models.datasets.scenes_json import image_record, refuse_another, write_scenes_json
+from models.datasets.things import PROPS, draw_prop
 
 LEAST_VISIBLE = 0.3
 """People of whom less is seen, by area, are marked as ignored."""

@@ -6,29 +6,32 @@ import re
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from models.datasets import backgrounds
 from models.datasets import compose as composing
+from models.datasets import material as materials
+from models.datasets import stage as staging
 from models.datasets.compose import (
     LAYOUTS,
     LEAST_VISIBLE,
-    Material,
-    Seen,
-    Stage,
     compose,
-    gather,
     main,
     write_composed,
     write_crops,
 )
 from models.datasets.cutouts import DrawnPerson, as_sprite
 from models.datasets.drawing import random_look
+from models.datasets.lenses import random_lens
+from models.datasets.material import Material, gather
 from models.datasets.read import read_dataset
 from models.datasets.scene import UNLABELED
 from models.datasets.scenes_json import read_scenes_json
+from models.datasets.stage import Seen, Stage
 from models.datasets.synthetic import make_camera, write_synthetic
 from models.errors import DatasetError
 from models.tests.films import RED, film, write_film
@@ -209,6 +212,20 @@ def test_crops_and_scenes_number_people_alike(composed):
     assert seen > 15
 
 
+def test_as_many_processes_as_one_likes_write_the_same_files(composed, crops, street, tmp_path):
+    words = ["--crops", str(crops), "--scenes", str(street), "--name", "mine", "--licence", "free"]
+
+    assert main([str(tmp_path / "two"), *SMALL, *words, "--processes", "2"]) == 0
+
+    assert contents(tmp_path / "two") == contents(composed)
+
+
+def test_crops_may_be_left_out(tmp_path):
+    assert main([str(tmp_path / "made"), *SMALL, "--no-crops"]) == 0
+
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["train", "val"]
+
+
 # Who is in which part.
 
 
@@ -246,10 +263,45 @@ def test_no_background_is_for_training_and_for_validation(monkeypatch, tmp_path)
     assert not walls[0] & walls[1]
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """Two photographs each of 12 places, every place of one colour; and a text."""
+    directory = tmp_path / "photos"
+    directory.mkdir()
+    (directory / "CREDITS.txt").write_text("who took them")
+    for place in range(12):
+        for view in range(2):
+            colour = (20 * place, 255 - 20 * place, 30)
+            Image.new("RGB", (96, 64), colour).save(directory / f"{chr(97 + place)}_{view}.png")
+    return directory
+
+
+def test_no_place_of_photographs_is_for_training_and_for_validation(photos):
+    training, validation = gather([], [], [], 11, photos=[photos], seed=0)
+
+    names = [[Path(photo.name).stem for photo in part.photos] for part in (training, validation)]
+    assert names[1] == ["a_0", "a_1", "k_0", "k_1"]
+    assert len(names[0]) == 20 and not {*names[0]} & {*names[1]}
+
+
+def test_photographs_are_stages_and_patches(photos, monkeypatch):
+    monkeypatch.setattr(backgrounds, "KINDS", {"photo": 1})
+    monkeypatch.setattr(backgrounds, "_lit_anew", lambda picture, rng: picture)
+    material, _ = gather([], [], [], 11, photos=[photos], seed=0)
+
+    stage = backgrounds.random_stage(material, SIZE, rng(), populated=True)
+    patch = backgrounds.empty_patch(material, (20, 40), rng())
+
+    for picture, size in ((stage.picture, SIZE), (patch, (20, 40))):
+        assert picture.size == size
+        (colour,) = {tuple(pixel) for pixel in np.asarray(picture).reshape(-1, 3).tolist()}
+        assert colour[0] % 20 == 0 and colour[0] + colour[1] == 255 and colour[2] == 30
+
+
 def test_a_filmed_person_is_on_one_side_in_all_their_clothes(monkeypatch):
     pytest.importorskip("scipy")
     visits = [(RED, range(30, 90, 9))] * 11
-    monkeypatch.setattr(composing, "read_film", lambda path: film(*visits))
+    monkeypatch.setattr(materials, "read_film", lambda path: film(*visits))
 
     training, validation = gather([], [], ["film.mp4"], 0, seed=0)
 
@@ -279,9 +331,11 @@ def test_people_of_a_film_are_shown_in_scenes(tmp_path):
 
 @pytest.mark.parametrize("layout", [layout for layout, _ in LAYOUTS], ids=str)
 def test_boxes_and_what_is_visible_are_those_of_the_pixels(street, monkeypatch, layout):
-    monkeypatch.setattr(composing, "SHADOWED", 0)
+    monkeypatch.setattr(staging, "SHADOWED", 0)
     monkeypatch.setattr(composing, "DISTRACTORS", (0, 1))
     monkeypatch.setattr(composing, "THINGS", (0, 1))
+    monkeypatch.setattr(composing, "THINGS_IN_FRONT", (0, 1))
+    monkeypatch.setattr(staging, "LIT", 0)
     material = material_of(street, PAPERS)
     cast = [(number, 0) for number in range(24)]
 
@@ -294,7 +348,7 @@ def test_boxes_and_what_is_visible_are_those_of_the_pixels(street, monkeypatch, 
         rows, columns = np.nonzero((pixels == PAPERS[seen.person].colour).all(axis=2))
         x1, y1, x2, y2 = seen.box
         assert len(rows) or seen.visible == 0
-        if seen.visible > 0.95:
+        if seen.visible == 1:
             box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             assert box == seen.box
         assert (columns >= x1).all() and (columns < x2).all()
@@ -305,7 +359,7 @@ def test_boxes_and_what_is_visible_are_those_of_the_pixels(street, monkeypatch, 
 
 
 def test_somebody_in_front_hides_another(monkeypatch):
-    monkeypatch.setattr(composing, "SHADOWED", 0)
+    monkeypatch.setattr(staging, "SHADOWED", 0)
     stage = Stage(
         Image.new("RGB", (300, 200)), horizon=0, slope=0.5, far=150, near=199, tilt=0,
         there=[(np.array([0.0, 40, 300, 200]), 1.0)],
@@ -326,8 +380,9 @@ def test_somebody_in_front_hides_another(monkeypatch):
 
 def test_people_cast_shadows_on_what_is_there(monkeypatch):
     pictures = []
+    monkeypatch.setattr(staging, "LIT", 0)
     for share in (0, 1):
-        monkeypatch.setattr(composing, "SHADOWED", share)
+        monkeypatch.setattr(staging, "SHADOWED", share)
         stage = Stage(
             Image.new("RGB", (300, 200), "white"),
             horizon=0, slope=0.3, far=120, near=180, tilt=0,
@@ -337,12 +392,12 @@ def test_people_cast_shadows_on_what_is_there(monkeypatch):
 
     plain, shadowed = pictures
     assert (shadowed <= plain).all()
-    assert 50 < (shadowed < plain - 40).any(axis=2).sum() < 0.2 * 300 * 200
+    assert 50 < (shadowed < plain - 20).any(axis=2).sum() < 0.2 * 300 * 200
 
 
 @pytest.mark.parametrize("known", [0, 1])
 def test_a_thing_hides_who_is_behind_it_and_is_nobody(monkeypatch, known):
-    monkeypatch.setattr(composing, "KNOWN_SHARE", known)
+    monkeypatch.setattr(staging, "KNOWN_SHARE", known)
     stage = Stage(
         Image.new("RGB", (300, 200)), horizon=0, slope=0.5, far=150, near=199, tilt=0,
         there=[(np.array([0.0, 0, 300, 200]), 1.0)],
@@ -380,8 +435,50 @@ def test_a_scene_that_is_left_empty_has_no_boxes(street, monkeypatch, tmp_path):
     assert len(read_scenes_json(tmp_path).scenes) == 3
 
 
+@pytest.mark.parametrize("kind", ["plain", "photo"])
+def test_a_view_of_nothing_has_nobody_and_no_things(photos, monkeypatch, kind):
+    monkeypatch.setattr(backgrounds, "EMPTY_KINDS", {kind: 1})
+    monkeypatch.setattr(staging.Stage, "put_thing", None)
+    material, _ = gather([], [], [], 11, photos=[photos], seed=0)
+
+    pictures = [compose(material, [], (1, 1), SIZE, rng(seed)) for seed in range(20)]
+
+    assert [people for _, people in pictures] == [[]] * 20
+    assert len({picture.tobytes() for picture, _ in pictures}) > 10
+
+
+@pytest.mark.parametrize("low", [0.2, 0.9])
+def test_people_are_as_tall_as_their_view_lets_the_nearest_be(monkeypatch, low):
+    monkeypatch.setattr(backgrounds, "REACHES", (((low, low + 0.1), 1),))
+    monkeypatch.setattr(backgrounds, "KINDS", {"plain": 1})
+    material = Material(PAPERS, cameras=[make_camera(rng(), SIZE)])
+
+    boxes = [
+        seen.box
+        for seed in range(20)
+        for seen in compose(material, [(0, 0), (1, 0)], (1, 1), (384, 256), rng(seed))[1]
+    ]
+
+    heights = [(y2 - y1) / 256 for _, y1, _, y2 in boxes]
+    assert max(heights) > 0.75 * low
+    assert max(heights) <= min(1, 1.2 * (low + 0.1))
+    assert min(heights) >= 10 / 256  # the least is 24 pixels, of which an edge may cut some
+
+
+def test_a_camera_changes_how_a_view_looks_but_not_who_is_in_it(street):
+    plain = material_of(street, PAPERS)
+    seen_by = replace(plain, lenses=[random_lens(rng(number)) for number in range(3)])
+
+    pictures = [compose(one, [(0, 0), (1, 0)], (1, 1), SIZE, rng(2)) for one in (plain, seen_by)]
+
+    (before, people), (after, same) = pictures
+    assert people == same
+    apart = np.abs(np.asarray(before, int) - np.asarray(after, int)).mean()
+    assert 2 < apart < 100
+
+
 def test_people_of_pedestrian_scenes_keep_their_boxes_and_have_no_identity(street, monkeypatch):
-    monkeypatch.setattr(composing, "REAL_SHARE", 1)
+    monkeypatch.setattr(backgrounds, "KINDS", {"scene": 1})
     found = Counter()
 
     for seed in range(8):
@@ -393,7 +490,7 @@ def test_people_of_pedestrian_scenes_keep_their_boxes_and_have_no_identity(stree
 
 
 def test_ignored_people_of_pedestrian_scenes_are_ignored(street, monkeypatch):
-    monkeypatch.setattr(composing, "REAL_SHARE", 1)
+    monkeypatch.setattr(backgrounds, "KINDS", {"scene": 1})
     material = material_of(street, PAPERS)
     material.scenes = [replace(s, ignore=np.ones(len(s.boxes), np.bool_)) for s in material.scenes]
 
@@ -456,7 +553,7 @@ def test_an_appearance_has_its_turn_before_one_is_shown_again(monkeypatch, tmp_p
     people = [DrawnPerson(random_look(rng()), views=2) for _ in range(300)]
     every = {(person, view) for person in range(300) for view in range(2)}
 
-    casts = casts_of(monkeypatch, people, 90, tmp_path)
+    casts = casts_of(monkeypatch, people, 120, tmp_path)
 
     order = [appearance for cast in casts for appearance in cast]
     repeat = next(n for n, one in enumerate(order) if one in order[:n])
@@ -468,11 +565,11 @@ def test_an_appearance_has_its_turn_before_one_is_shown_again(monkeypatch, tmp_p
 
 
 def test_no_scene_has_somebody_twice_or_more_people_than_there_are(monkeypatch, tmp_path):
-    people = [DrawnPerson(random_look(rng()), views=3) for _ in range(5)]
+    people = [DrawnPerson(random_look(rng()), views=3) for _ in range(4)]
 
     casts = casts_of(monkeypatch, people, 30, tmp_path)
 
-    assert {len(cast) for cast in casts} == {0, 5}
+    assert {len(cast) for cast in casts} == {0, 4}
     assert all(len({person for person, _ in cast}) == len(cast) for cast in casts)
 
 
@@ -573,7 +670,7 @@ def test_what_is_no_film_is_refused_in_one_line(tmp_path, capsys):
 
 def test_a_film_without_people_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("scipy")
-    monkeypatch.setattr(composing, "read_film", lambda path: film())
+    monkeypatch.setattr(materials, "read_film", lambda path: film())
 
     line = refusal(capsys, tmp_path / "made", "--video", "film.mp4")
 
@@ -620,6 +717,21 @@ def test_scenes_in_which_some_people_may_have_no_box_are_left_out(street, tmp_pa
     assert kept == sorted(image["file"] for image in content["images"][1::2])
 
 
+def test_a_directory_without_photographs_is_refused_in_one_line(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_text("no picture")
+
+    nothing = refusal(capsys, tmp_path / "made", "--photos", empty)
+    missing = refusal(capsys, tmp_path / "made", "--photos", tmp_path / "nowhere")
+    broken = refusal(capsys, tmp_path / "made", "--photos", tmp_path / "broken")
+
+    assert nothing == f"error: {empty}: no photographs (.jpg, .jpeg, .png, .webp) in it"
+    assert missing == f"error: {tmp_path / 'nowhere'}: expected a directory of photographs"
+    assert broken.startswith(f"error: {tmp_path / 'broken' / 'a.jpg'}: not readable as a picture")
+
+
 def test_a_place_that_cannot_be_written_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "made").write_text("a file")
 
@@ -634,6 +746,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(tmp_path, capsys)
         ("--val-count", 0, 1),
         ("--drawn", -1, 0),
         ("--seed", -1, 0),
+        ("--processes", 0, 1),
         ("--width", 63, 64),
         ("--height", 20, 64),
         ("--height", -20, 64),
@@ -658,7 +771,7 @@ def test_a_dataset_of_nothing_is_refused(tmp_path, scenes, size):
 
 
 def test_a_pedestrian_scene_that_cannot_be_read_is_named(street, tmp_path, monkeypatch):
-    monkeypatch.setattr(composing, "REAL_SHARE", 1)
+    monkeypatch.setattr(backgrounds, "KINDS", {"scene": 1})
     material = material_of(street, PAPERS)
     gone = tmp_path / "gone.jpg"
     material.scenes = [replace(material.scenes[0], path=gone)]

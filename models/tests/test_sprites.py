@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.datasets.compose import gather, write_composed
+from models.datasets.compose import write_composed
+from models.datasets.material import gather
 from models.datasets.scenes_json import read_scenes_json
 from models.datasets.sprites import read_sprites
 from models.errors import DatasetError

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.datasets.drawing import (
-    PROPS,
-    draw_person,
-    draw_prop,
-    draw_thing,
-    extent,
-    paste,
-    random_look,
-)
+from models.datasets.drawing import draw_person, extent, paste, random_look
 from models.datasets.scene import UNLABELED
 from models.datasets.scenes_json import read_scenes_json
 from models.datasets.synthetic import main, write_synthetic
+from models.datasets.things import FURNITURE, PROPS, draw_furniture, draw_prop, draw_thing
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +127,11 @@ def test_a_look_is_the_same_from_the_same_seed():
     assert looks[0] != looks[2]
 
 
-@pytest.mark.parametrize("kind", PROPS)
+@pytest.mark.parametrize("kind", [*PROPS, *FURNITURE])
 def test_every_prop_covers_the_pixels_that_it_says(kind):
     canvas = Image.new("RGB", (200, 160), (1, 254, 3))
-    sprite = draw_prop(kind, 50, np.random.default_rng(0))
+    draw = draw_prop if kind in PROPS else draw_furniture
+    sprite = draw(kind, 50, np.random.default_rng(0))
 
     covered = paste(canvas, sprite, 100, 130)
 

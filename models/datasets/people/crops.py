@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from models.datasets.drawing import PROPS, draw_prop, draw_thing
 from models.datasets.people.backgrounds import behind
 from models.datasets.people.camera import Profile, develop, random_profile, random_view
 from models.datasets.people.cast import (
@@ -19,6 +18,7 @@ from models.datasets.people.cast import (
 )
 from models.datasets.people.pose import bones_of
 from models.datasets.people.render import Renderer
+from models.datasets.things import PROPS, draw_prop, draw_thing
 
 DRAWN_SIZE = (232, 264)
 """Width and height of what is rendered; a person fills four fifths of it."""

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from models.datasets.drawing import PROPS, Sprite, draw_prop, draw_thing, extent
+from models.datasets.drawing import Sprite, extent
 from models.datasets.people.camera import coloured, random_view
 from models.datasets.people.cast import Actor, Wardrobe, actor, random_look, random_pose
 from models.datasets.people.places import Place, random_place
 from models.datasets.people.pose import bones_of
 from models.datasets.people.render import FILL, Renderer, View, camera_matrix
 from models.datasets.scenes_json import image_record, write_scenes_json
+from models.datasets.things import PROPS, draw_prop, draw_thing
 
 SCENE_SIZE = (768, 576)
 """Width and height in pixels."""
