@@ -238,7 +238,7 @@ def test_what_the_key_forbids_is_not_offered(live, visit, scope):
             return
         if scope == "ingest":
             expect(page.get_by_role("button", name="Add scenes")).to_be_visible()
-            expect(page.get_by_text("not look at them")).to_be_visible()
+            expect(page.get_by_text("not view them")).to_be_visible()
             return
         page.locator(".tile-open").first.click()
         page.locator("dialog .people li").first.wait_for()
@@ -247,7 +247,7 @@ def test_what_the_key_forbids_is_not_offered(live, visit, scope):
         expect(page.locator(".jobs-box")).to_have_count(0)
         page.keyboard.press("Escape")
         page.get_by_role("link", name="Model").click()
-        expect(page.get_by_text("takes a key with the scope admin")).to_be_visible()
+        expect(page.get_by_text("needs a key with the scope admin")).to_be_visible()
         expect(page.locator(".model-list button, .halves button")).to_have_count(0)
 
 

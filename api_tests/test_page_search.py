@@ -256,7 +256,7 @@ def test_a_crop_is_searched_at_once(site, visit, tmp_path):
 
     assert asked.value.json()["query"][0]["box"] is None
     assert hits(page).count() > 5
-    expect(page.get_by_text("no address to share")).to_be_visible()
+    expect(page.get_by_text("no link to share")).to_be_visible()
 
 
 def test_a_picture_is_dropped_onto_the_page(site, visit):

@@ -24,7 +24,7 @@ export class Problem extends Error {
 
 const unreachable = () => new Problem(
   { code: "unreachable", title: "The service does not answer",
-    detail: "It may be starting, which takes some seconds, or be stopped, or the network is away.",
+    detail: "It may still be starting, it may be stopped, or the network is down.",
     retryable: true }, 0);
 
 function headers(more = {}) {
@@ -42,7 +42,7 @@ async function problemOf(answer) {
   let told = {};
   try { told = await answer.json(); } catch { /* a proxy's page, say */ }
   const problem = new Problem(
-    told.code ? told : { title: `Status ${answer.status}`, detail: "The answer has no explanation." },
+    told.code ? told : { title: `Status ${answer.status}`, detail: "The answer gives no reason." },
     answer.status);
   problem.retryAfter = Number(answer.headers.get("Retry-After")) || 0;
   if (answer.status === 401) tell("unauthenticated");
@@ -85,7 +85,7 @@ export async function signIn(secret) {
   if (caller.keys && !caller.name) {
     sessionStorage.removeItem(KEY);
     throw new Problem({ code: "unauthenticated", title: "The service does not know this key",
-      detail: "Check that all of it was copied, without the name and the scopes before it." }, 401);
+      detail: "Check that you copied all of the secret, without the name and scopes in front of it." }, 401);
   }
 }
 

@@ -79,12 +79,12 @@ export function toast(text) {
 
 const ADVICE = {
   no_person_in_query: "Draw a box around the person, or take the whole picture.",
-  detection_gone: "Another model answers now. Open the scene and choose the person again.",
-  generation_gone: "The model was changed meanwhile. Search again.",
+  detection_gone: "The model has changed. Open the scene and choose the person again.",
+  generation_gone: "The model has changed. Search again.",
   not_found: "It may have been deleted meanwhile.",
   insufficient_scope: "Sign in with another key.",
-  unreachable: "Check that the service runs; the page goes on by itself when it does.",
-  insufficient_storage: "Free some space on the disk. Searching and deleting go on meanwhile.",
+  unreachable: "Check that the service is running. The page continues by itself.",
+  insufficient_storage: "Free some disk space. Searching and deleting still work.",
   image_corrupt: "Check that the file opens in a picture viewer.",
   unsupported_image_format: "Save it as JPEG, PNG, WebP, AVIF, HEIC, BMP or TIFF.",
 };

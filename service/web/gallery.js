@@ -48,7 +48,7 @@ export function galleryView(root, values, { signal }) {
 
   const list = see ? sceneList(place, { filters, signal, onopen: open, isSelected: (id) => selected.has(id), isSelecting: () => selecting, ontoggle: toggle, onempty: empty }) : null;
   drawHead();
-  if (see) learn(); else put(place, el("p", { class: "hint pad" }, "Your key may add scenes, but not look at them."));
+  if (see) learn(); else put(place, el("p", { class: "hint pad" }, "Your key can add scenes but not view them."));
   if (values.get("scene")) open({ id: values.get("scene") });
 
   let learning = 0;
@@ -122,8 +122,8 @@ export function galleryView(root, values, { signal }) {
       ? el("div", { class: "empty" }, el("h2", {}, "No scene passes these filters"),
         button("Clear filters", () => { set({ cameras: [], tags: [], from: "", to: "" }); drawFilters(); }))
       : el("div", { class: "empty" }, el("h2", {}, "The gallery is empty"),
-        el("p", {}, may ? "Drop pictures or a folder above, or choose them. Everybody in them is found as they come."
-          : "Somebody with the scope ingest can add scenes."));
+        el("p", {}, may ? "Drop pictures or a folder above, or choose them. People are found while they upload."
+          : "Somebody whose key has the scope ingest can add scenes."));
   }
 
   function toggle(id) {
@@ -142,7 +142,7 @@ export function galleryView(root, values, { signal }) {
   async function deleteSelected() {
     const ids = [...selected];
     const sure = await confirmed(`Delete ${plural(ids.length, "scene")}?`, [
-      "Their pictures, everybody found in them, and their labels go, from every model's index. No search finds them any more.",
+      "This deletes their pictures, everybody found in them, and their labels, from every model's index. No search will find them.",
       "This cannot be undone.",
     ], `Delete ${plural(ids.length, "scene")}`);
     if (!sure) return;

@@ -8,7 +8,7 @@ import { Stage, place } from "./stage.js";
 
 export function likelyMark(hit) {
   if (hit.likely_match !== true) return null;
-  return el("span", { class: "likely", title: "Fewer than 1 % of the pairs of different people that the model was validated on are so alike." }, "Likely match");
+  return el("span", { class: "likely", title: "When the model was tested, fewer than 1 % of pairs of different people were this similar." }, "Likely match");
 }
 
 const alt = (hit) => `Scene${hit.image.camera_id ? " of camera " + hit.image.camera_id : ""}`;
@@ -38,8 +38,8 @@ export function hitCard(hit, { onopen, onagain }) {
         button("Search again", () => onagain(hit), { class: "small", "aria-label": "Search again from this one" })),
       el("dl", { class: "figures" },
         figure("Similarity", decimal(hit.similarity), "Cosine of the angle between the two people's embeddings, −1 to 1."),
-        figure("Detection", decimal(hit.detection.detection_score), "How surely it is a person, 0 to 1."),
-        hit.fmr !== null && figure("False match", rate(hit.fmr), "How often somebody else scores as much in one comparison, by the calibration.")),
+        figure("Detection", decimal(hit.detection.detection_score), "How sure the model is that it is a person, 0 to 1."),
+        hit.fmr !== null && figure("False match", rate(hit.fmr), "How often a different person reaches this score in one comparison, by the calibration.")),
       el("p", { class: "where" },
         hit.image.camera_id && el("span", {}, words(hit.image.camera_id)),
         hit.image.captured_at && when(hit.image.captured_at), name)));
@@ -77,10 +77,10 @@ export function explained(hit, index) {
     el("div", { class: "parts" },
       part("Norm", norm, "Is it a person? The length of the embedding: the detection score."),
       part("Angle", hit.similarity, index.match_similarity === null
-        ? "Is it this one? The angle between the two embeddings: the similarity."
-        : `Is it this one? The angle between the two embeddings: the similarity. Above ${decimal(index.match_similarity, 2)} a match is likely.`,
+        ? "Is it the same person? The angle between the two embeddings: the similarity."
+        : `Is it the same person? The angle between the two embeddings: the similarity. Above ${decimal(index.match_similarity, 2)} a match is likely.`,
       index.match_similarity)),
-    el("p", { class: "sum" }, `Score ${decimal(hit.score)} = ${decimal(norm)} × ${decimal(hit.similarity)}. It ranks; it is no probability.`));
+    el("p", { class: "sum" }, `Score ${decimal(hit.score)} = ${decimal(norm)} × ${decimal(hit.similarity)}. It decides the order; it is not a probability.`));
 }
 
 /** The dialog of a hit. `step(by)` gives the hit before or behind; returns what shall be done then. */
@@ -112,9 +112,9 @@ export function openHit(first, { index, queries, step, attentive, onremoved }) {
       stage.setPeople([hit.detection]);
       stage.choose(hit.detection.box);
       pictures.show(stage.image, contentPath(hit.image.id), (problem) => stage.node.replaceWith(problemBox(problem)));
-      const asked = el("img", { alt: "The person asked for" });
+      const asked = el("img", { alt: "The person you searched for" });
       cropUrl(queries[hit.matched_query || 0]).then((url) => { asked.src = url; }, () => asked.remove());
-      const seen = el("img", { alt: "The person of this hit" });
+      const seen = el("img", { alt: "The person in this hit" });
       thumbnails.show(seen, cropPath(hit.detection.id));
       const facts = el("dl", { class: "facts" });
       const people = el("p", { class: "hint" });
@@ -132,7 +132,7 @@ export function openHit(first, { index, queries, step, attentive, onremoved }) {
               el("figure", {}, el("div", { class: "pic" }, asked), el("figcaption", {}, "Asked for")),
               el("figure", {}, el("div", { class: "pic" }, seen, attentive && attention(hit)), el("figcaption", {}, "Found"))),
             explained(hit, index),
-            hit.fmr !== null && el("p", { class: "hint" }, `By the calibration, somebody else scores as much in ${rate(hit.fmr)} of comparisons.`),
+            hit.fmr !== null && el("p", { class: "hint" }, `By the calibration, a different person reaches this score in ${rate(hit.fmr)} of comparisons.`),
             facts,
             session.may("ingest") && labelEditor(hit.detection, { image: hit.image.id }))),
         el("div", { class: "row end actions" },
@@ -147,7 +147,7 @@ export function openHit(first, { index, queries, step, attentive, onremoved }) {
 
     async function remove(hit) {
       const sure = await confirmed("Delete this person?", [
-        "This one detection goes, with its label, from every model's index, for ever. The scene and the other people in it stay; the picture still shows the person.",
+        "This deletes this one detection and its label for good, from every model's index. The scene and the other people in it stay. The picture still shows the person.",
       ], "Delete this person");
       if (!sure) return;
       try {
@@ -189,6 +189,6 @@ function attention(hit) {
     pictures.show(over, `/gallery/detections/${hit.detection.id}/attention`, (problem) => {
       toggle.replaceWith(el("small", {}, problem.detail));
     });
-  }, { class: "small over", "aria-pressed": "false", title: "Where the model sees a person: the redder, the surer." });
+  }, { class: "small over", "aria-pressed": "false", title: "Where the model sees a person. The redder, the surer." });
   return [over, toggle];
 }

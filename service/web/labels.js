@@ -6,7 +6,7 @@ import { el, problemBox, put, say } from "./dom.js";
 /** A form to label one detection. Labels feed measurements; they never change a ranking. */
 export function labelEditor(detection, { image, onchange } = {}) {
   const input = el("input", { value: detection.label || "", maxlength: "255", dir: "auto", placeholder: "Who is it?", "aria-label": "Label" });
-  const said = el("small", {}, "Labels feed evaluation and calibration; they never change a ranking.");
+  const said = el("small", {}, "Labels are used for evaluation and calibration. They never change search results.");
   const save = async (event) => {
     event.preventDefault();
     const label = input.value.trim();

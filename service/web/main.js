@@ -67,7 +67,7 @@ function signInForm(problem) {
       }
     },
   }, el("h1", {}, "Sign in"),
-  el("p", {}, "This service needs an API key. It is kept for this tab only, until the tab is closed."),
+  el("p", {}, "This service needs an API key. The key stays in this tab until you close it."),
   field("API key", secret), told,
   el("div", { class: "row" }, el("button", { type: "submit", class: "main" }, "Sign in")));
 }
@@ -81,8 +81,8 @@ async function leave() {
 function hindrance(checks) {
   const { index, disk, model, jobs } = checks;
   if (!model.ok) return "The model is not running. The service's log may say why.";
-  if (!index.ok) return `The index is being loaded: ${index.done.toLocaleString("en")} of ${index.total.toLocaleString("en")} changes.`;
-  if (!disk.ok) return "The disk is full: nothing can be added until space is freed. Searching and deleting go on.";
+  if (!index.ok) return `Loading the index: ${index.done.toLocaleString("en")} of ${index.total.toLocaleString("en")} changes.`;
+  if (!disk.ok) return "The disk is full: nothing can be added until you free some space. Searching and deleting still work.";
   return jobs.ok ? null : "Jobs do not run. The service's log may say why.";
 }
 
@@ -102,12 +102,12 @@ async function look() {
 }
 
 session.addEventListener("unreachable", () => {
-  put(banner, el("p", { class: "busy" }, "The service does not answer. It may be starting, which takes some seconds, or be stopped. Trying again …"));
+  put(banner, el("p", { class: "busy" }, "The service does not answer. It may still be starting, or it is stopped. Trying again …"));
   watch(AGAIN_MS);
 });
 session.addEventListener("reachable", async () => {
   put(banner);
-  say("The service answers again.");
+  say("The service is back.");
   if (!started) { start(); return; }
   if (view.querySelector(".problem")) show();
 });

@@ -82,7 +82,7 @@ export function modelView(root, values, { signal }) {
       return el("li", {},
         el("div", { class: "grow" },
           el("div", { class: "row" }, el("strong", {}, words(one.model)), state && el("span", { class: `state ${one.active ? "succeeded" : ""}` }, state)),
-          el("small", {}, `${one.head}, ${one.backbone}. `, own ? `${plural(own.images, "scene")} and ${plural(own.detections, "person", "people")} indexed. ` : "No scene was indexed with it. ", one.model_sha256.slice(0, 12)),
+          el("small", {}, `${one.head}, ${one.backbone}. `, own ? `${plural(own.images, "scene")} and ${plural(own.detections, "person", "people")} indexed. ` : "It has indexed no scene yet. ", one.model_sha256.slice(0, 12)),
           el("p", { class: "hint" }, words(one.terms))),
         admin && !one.active && el("div", { class: "row" },
           own?.state === "kept"
@@ -90,22 +90,22 @@ export function modelView(root, values, { signal }) {
               button("Delete its index", () => drop(one, own), { class: "danger-quiet" })]
             : button("Index with it", () => change(one, `/models/${encodeURIComponent(one.name)}/reindex`, own), { disabled: building })));
     })),
-    known.items.length < 2 && el("p", { class: "hint" }, "Other models are put where PERSON_SEARCH_MODELS_DIR points to."),
-    !admin && el("p", { class: "hint" }, "Changing the model takes a key with the scope admin."));
+    known.items.length < 2 && el("p", { class: "hint" }, "Put other models into the folder that PERSON_SEARCH_MODELS_DIR names."),
+    !admin && el("p", { class: "hint" }, "Changing the model needs a key with the scope admin."));
   }
 
   async function change(one, path, own) {
-    const sure = await confirmed(own ? `Let ${one.model} answer?` : `Index all scenes with ${one.model}?`, [
-      own ? "The scenes that it lacks are indexed first, then it answers, in one step."
-        : "A job looks at every scene anew, beside the model that answers. When it has all, it answers, in one step. Searches go on meanwhile; adding scenes takes longer.",
-      "The model before is kept: you can go back.",
+    const sure = await confirmed(own ? `Search with ${one.model}?` : `Index all scenes with ${one.model}?`, [
+      own ? "Scenes that it has not seen are indexed first. Then searches use it."
+        : "A job runs the new model over every scene. Meanwhile searches go on with the present model, and adding scenes takes longer. When all is done, searches use the new one.",
+      "The previous model is kept, so you can go back.",
     ], own ? "Let it answer" : "Begin");
     if (sure) act("POST", path, "The job has begun.");
   }
 
   async function drop(one, own) {
     const sure = await confirmed(`Delete the index of ${one.model}?`, [
-      `What this model found goes: ${plural(own.detections, "person", "people")} in ${plural(own.images, "scene")}. The scenes stay. To go back to it later, all scenes must be indexed anew.`,
+      `This deletes what the model found: ${plural(own.detections, "person", "people")} in ${plural(own.images, "scene")}. The scenes stay. To use the model again, all scenes must be indexed again.`,
     ], "Delete its index");
     if (sure) act("DELETE", `/index/generations/${own.id}`, "The index was deleted.");
   }
@@ -118,16 +118,16 @@ export function modelView(root, values, { signal }) {
     put(worth, el("h2", {}, "How good it is on your scenes"),
       el("p", {}, gallery.labelled
         ? `${plural(gallery.labelled, "person has", "people have")} one of ${plural(gallery.labels, "label")}.`
-        : "Nobody is labelled yet. Open scenes in the gallery and label the same people in several of them; then it can be measured how well they are found again."),
+        : "Nobody is labelled yet. Open scenes in the gallery and label the same people in several of them. Then you can measure how well they are found."),
       problem,
       el("div", { class: "halves" },
         el("div", {}, el("h3", {}, "Evaluation"),
-          evaluation ? measured(evaluation, evaluations[0]) : el("p", { class: "hint" }, "Asks for every labelled person, and looks where the others of the label are ranked."),
+          evaluation ? measured(evaluation, evaluations[0]) : el("p", { class: "hint" }, "Searches for every labelled person and checks how high the same label ranks."),
           admin && button("Evaluate on the labels", async () => {
             try { await postJson("/evaluations", {}); toast("The evaluation has begun."); jobs.open = true; jobs.look(); } catch (error) { failed(error); }
           }, { disabled: !gallery.labelled })),
         el("div", {}, el("h3", {}, "Calibration"),
-          used ? calibrated(used) : el("p", { class: "hint" }, "Tells how often somebody else scores as much. It takes 20 labelled people in several scenes, and 30 / rate pairs."),
+          used ? calibrated(used) : el("p", { class: "hint" }, "Measures how often a different person reaches a score. Needs 20 people labelled in several scenes, and 30 / rate pairs."),
           admin && button("Calibrate on the labels", async () => {
             try { await postJson("/calibrations", {}); toast("The scores were calibrated."); load(); } catch (error) { failed(error); }
           }, { disabled: !gallery.labelled }))));

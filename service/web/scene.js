@@ -57,7 +57,7 @@ export function openScene(first, { next = () => undefined } = {}) {
           el("div", { class: "hit-scene" }, stage.node,
             el("p", { class: "hint" }, record.detections.length
               ? "Choose a person, or draw a box, to search for them."
-              : "Nobody was found in this scene. Draw a box to search for somebody nevertheless."),
+              : "Nobody was found in this scene. Draw a box to search for somebody anyway."),
             el("div", { class: "row" }, stage.drawButton())),
           el("div", { class: "hit-side" },
             el("dl", { class: "facts" }, sceneFacts(record)),

@@ -42,7 +42,7 @@ export function searchView(root, values, { signal }) {
     event.preventDefault();
     root.classList.remove("over");
     const file = [...event.dataTransfer.files].find((one) => one.type.startsWith("image/"));
-    if (file) openFile(file); else toast("That was no picture.");
+    if (file) openFile(file); else toast("That is not a picture.");
   }, { signal });
   document.addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
@@ -350,7 +350,7 @@ export function searchView(root, values, { signal }) {
     const shown = setTimeout(() => results.prepend(wait), 150);
     const slow = setInterval(() => {
       const seconds = Math.round((performance.now() - started) / 1000);
-      if (seconds * 1000 >= SLOW_MS) busy.textContent = `Still searching, ${seconds} s. The service is busy, or the picture is large.`;
+      if (seconds * 1000 >= SLOW_MS) busy.textContent = `Still searching after ${seconds} s. The service is busy, or the picture is large.`;
     }, 1000);
     try {
       const answer = await (await ask("POST", "/search", { ...requestOf(state.queries, state.filters), signal: mine.signal })).json();
@@ -382,9 +382,9 @@ export function searchView(root, values, { signal }) {
         el("ol", {},
           el("li", {}, "Add scenes: whole pictures, as the cameras took them."),
           el("li", {}, "Drop a picture of a person here, or choose a scene."),
-          el("li", {}, "See who it is elsewhere.")),
+          el("li", {}, "See where else they appear.")),
         session.may("ingest") ? el("p", {}, el("a", { class: "button main", href: "#/gallery?add=1" }, "Add scenes"))
-          : el("p", { class: "hint" }, "Your key may search, but not add scenes: ask somebody with the scope ingest.")));
+          : el("p", { class: "hint" }, "Your key can search but not add scenes. Ask somebody whose key has the scope ingest.")));
       return;
     }
     const strip = el("div", { class: "pick-grid" });
@@ -410,8 +410,8 @@ export function searchView(root, values, { signal }) {
     const likely = hits.filter((hit) => hit.likely_match).length;
     if (!hits.length) {
       put(results, el("div", { class: "empty" }, el("h2", {}, "Nobody was found"),
-        el("p", {}, filtered() ? "No scene that passes the filters shows anybody. Widen the time, the cameras or the minimum score."
-          : "The gallery has nobody else. Add more scenes."),
+        el("p", {}, filtered() ? "Nobody was found in the scenes that pass the filters. Widen the time, the cameras or the minimum score."
+          : "There is nobody else in the gallery. Add more scenes."),
         filtered() && button("Clear filters", () => { state.filters = { ...NO_FILTERS }; drawFilters(); changed(); })));
       say("Nobody was found.");
       return;
@@ -445,14 +445,14 @@ export function searchView(root, values, { signal }) {
         el("span", { class: "grow" }),
         el("label", { class: "inline" }, "Order ", order),
         address ? button("Copy address", async () => {
-          try { await navigator.clipboard.writeText(location.href); toast("The address was copied. It opens this search again."); }
-          catch { toast("Copy it from the address bar: it opens this search again."); }
-        }, { class: "small" }) : el("span", { class: "hint", title: "Add it to the gallery to have an address for it." }, "The picture is in this tab only, so there is no address to share.")),
-      warnings.includes("small_query") && el("p", { class: "note" }, "The person is small in the query picture: expect less sure answers."),
-      warnings.includes("wide_crop") && el("p", { class: "note" }, "The picture was taken as one person, and is wider than high: if it is a scene, draw a box."),
+          try { await navigator.clipboard.writeText(location.href); toast("Link copied. It opens this search again."); }
+          catch { toast("Copy the link from the address bar. It opens this search again."); }
+        }, { class: "small" }) : el("span", { class: "hint", title: "Add it to the gallery to get a link." }, "The picture is only in this tab, so there is no link to share.")),
+      warnings.includes("small_query") && el("p", { class: "note" }, "The person is small in the query picture, so the results are less certain."),
+      warnings.includes("wide_crop") && el("p", { class: "note" }, "The whole picture was used as one person, but it is wider than high. If it is a scene, draw a box."),
       !warnings.includes("small_query") && !warnings.includes("wide_crop") && warnings.length > 0 && el("p", { class: "note" }, warnings.join(", ")),
       !likely && answer.index.match_similarity !== null && el("p", { class: "note" },
-        `Nobody is above the model's own threshold (similarity ${decimal(answer.index.match_similarity, 2)}): these are the most alike, and may all be other people.`),
+        `Nobody is above the model's threshold (similarity ${decimal(answer.index.match_similarity, 2)}). These are the most similar people; all of them may be somebody else.`),
       grid,
       answer.hits.length >= state.filters.limit && state.filters.limit < 1000 && el("div", { class: "row centre" },
         button("Show more", () => {
@@ -470,7 +470,7 @@ export function searchView(root, values, { signal }) {
       });
       if (done?.again) again(done.again);
       else if (done?.add) {
-        if (state.queries.length >= MOST_QUERIES) { toast(`A search takes ${MOST_QUERIES} pictures at most.`); return; }
+        if (state.queries.length >= MOST_QUERIES) { toast(`A search can use at most ${MOST_QUERIES} pictures.`); return; }
         state.queries.push(done.add);
         slot = state.queries.length - 1;
         changed();
