@@ -1,5 +1,6 @@
 """Find people in scenes and describe them, with ONNX Runtime and NumPy."""
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,10 +23,12 @@ from models.model_card import (
     load_card,
     verified_graph,
 )
-from models.onnx_runtime import onnxruntime
 from models.preprocess import PreparedImage, prepare, prepare_around, prepare_crop
 from models.proposals import BOX_WEIGHTS, MIN_DETECTION_SIDE, decode_boxes, propose
 from models.roi_align import roi_align
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read while it is imported
+import onnxruntime
 
 SHIPPED_MODELS = Path(__file__).parent / "weights"
 DEFAULT_MODEL = SHIPPED_MODELS / "nae-lite"

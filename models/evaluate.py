@@ -23,11 +23,11 @@ from models.datasets.read import read_dataset
 from models.datasets.scene import Query, Scene, SceneDataset
 from models.detections import Detections
 from models.detector import DEFAULT_MODEL, PROVIDERS, OnnxDetector
-from models.evaluation.cbgm import Context
 from models.evaluation.detection import evaluate_detection
 from models.evaluation.found import Found as Found  # what find and score exchange
 from models.evaluation.protocols import PROTOCOLS
 from models.evaluation.search import IOU_RULES, TOP_K, answers, evaluate_search
+from models.reranking.cbgm import Context
 
 CBGM = (10, 3)
 """k1 and k2 of context graph matching, as published for CUHK-SYSU; for PRW they are 30 and 4."""

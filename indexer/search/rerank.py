@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.records import Crowd, GalleryHit
-from models.evaluation.cbgm import Context, revise
-from models.k_reciprocal import k_reciprocal
+from models.reranking.cbgm import Context, revise
+from models.reranking.k_reciprocal import k_reciprocal
 from models.similarity import gallery_vectors
 
 MOST_PEOPLE = 3

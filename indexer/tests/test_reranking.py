@@ -9,7 +9,7 @@ from models.datasets.scene import Query, Scene, SceneDataset
 from models.detections import Detections
 from models.evaluate import score
 from models.evaluation.found import Found, in_company
-from models.k_reciprocal import k_reciprocal
+from models.reranking.k_reciprocal import k_reciprocal
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from models.boxes import box_iou
 from models.datasets.scene import UNLABELED, SceneDataset
 from models.detections import Detections
 from models.errors import DatasetError
-from models.evaluation.cbgm import Context, revise
 from models.evaluation.detection import stepwise_ap
 from models.evaluation.protocols import SCENES, Protocol
+from models.reranking.cbgm import Context, revise
 from models.similarity import gallery_vectors
 
 TOP_K = (1, 5, 10)

@@ -8,11 +8,11 @@ from models.boxes import box_iou
 from models.datasets.scene import UNLABELED, Query, Scene, SceneDataset
 from models.detections import Detections
 from models.errors import DatasetError
-from models.evaluation.cbgm import match
 from models.evaluation.detection import evaluate_detection, interpolated_ap, stepwise_ap
 from models.evaluation.found import Found
 from models.evaluation.protocols import PUBLISHED, SEQNET
 from models.evaluation.search import cuhk_iou, evaluate_search, half_iou
+from models.reranking.cbgm import match
 from models.tests import handmade
 
 LEFT, MIDDLE, RIGHT = (0, 0, 40, 100), (100, 0, 140, 100), (200, 0, 240, 100)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.k_reciprocal import k_reciprocal
+from models.reranking.k_reciprocal import k_reciprocal
 
 
 def obvious(to_query, among, scores, k1, k2, own_weight):

@@ -17,10 +17,10 @@ from models import evaluate
 from models.datasets.cuhk_sysu import GALLERY_SIZES, WHOLE_POOL, cuhk_sysu_queries, read_cuhk_sysu
 from models.datasets.prw import read_prw
 from models.detections import Detections
-from models.evaluation.cbgm import Context
 from models.evaluation.detection import evaluate_detection
 from models.evaluation.protocols import PROTOCOLS
 from models.evaluation.search import TOP_K, evaluate_search
+from models.reranking.cbgm import Context
 
 EVAL = Path(__file__).parent / "conformance" / "eval"
 EXPECTED = json.loads((EVAL / "expected.json").read_text())

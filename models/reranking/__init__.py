@@ -1,0 +1,1 @@
+"""Orders of hits that look at more than each hit alone."""
