@@ -5,8 +5,11 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.errors import ModelFileError
 from models.preprocess import InputRule
@@ -82,6 +85,62 @@ class MatchRule:
 
 
 @dataclass(frozen=True)
+class AlikeRates:
+    """How many of different people look so alike: the smallest similarity of the rarest pairs.
+
+    Measured on annotated boxes, by models.evaluation.thresholds.
+
+    Attributes:
+        shares: of the pairs of different people, falling, each in (0, 1).
+        similarities: cosine similarities in [−1, 1], rising: at most the share is more alike.
+        people: how many people were measured.
+        pairs: how many pairs of different people.
+        across_cameras: whether only boxes of different cameras were compared.
+        measured_on: name of the dataset.
+
+    Raises:
+        ValueError: a number is out of its range or its order.
+    """
+
+    shares: tuple[float, ...]
+    similarities: tuple[float, ...]
+    people: int
+    pairs: int
+    across_cameras: bool
+    measured_on: str
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(self.similarities) or not self.shares:
+            raise ValueError(
+                f"expected a similarity for each share, got {len(self.similarities)} for "
+                f"{len(self.shares)}"
+            )
+        if not all(_is_number(share) and 0 < share < 1 for share in self.shares) or any(
+            before <= after for before, after in pairwise(self.shares)
+        ):
+            raise ValueError(f"expected falling shares in (0, 1), got {self.shares}")
+        if not all(_is_number(one) and -1 <= one <= 1 for one in self.similarities) or any(
+            before > after for before, after in pairwise(self.similarities)
+        ):
+            raise ValueError(f"expected rising similarities in [-1, 1], got {self.similarities}")
+        for count in (self.people, self.pairs):
+            if type(count) is not int or count < 0:
+                raise ValueError(f"expected counts of people and pairs, got {count!r}")
+
+    def share(self, similarity: float) -> float:
+        """The share of the pairs of different people that are more alike than this.
+
+        Between two rows its logarithm falls evenly. Below the first row, where nothing was
+        measured, it is 1; above the last one it is the last row's, which nothing is known to be
+        rarer than.
+        """
+        if similarity < self.similarities[0]:
+            return 1.0
+        logarithms = np.interp(similarity, self.similarities, np.log(self.shares))
+        return float(np.exp(logarithms))
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything there is to know about a model file.
 
@@ -96,6 +155,7 @@ class ModelCard:
         metrics: results by dataset, as `models.evaluate` writes them.
         sha256: of each graph, by file name.
         matching: when two detections are a likely match; None where nobody measured it.
+        alike: how many of different people look so alike; None likewise.
     """
 
     name: str
@@ -111,6 +171,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     matching: MatchRule | None = None
+    alike: AlikeRates | None = None
 
     @property
     def pixel_wise(self) -> bool:
@@ -126,7 +187,7 @@ class ModelCard:
     def fingerprint(self) -> str:
         """sha256 of all that decides the answers: graphs and rules, not names or metrics."""
         deciding = dataclasses.asdict(self)
-        for told in ("name", "score_meaning", "training", "metrics", "matching"):
+        for told in ("name", "score_meaning", "training", "metrics", "matching", "alike"):
             del deciding[told]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
@@ -135,8 +196,9 @@ def save_card(card: ModelCard, directory: Path) -> Path:
     """Write the card into a model directory, with the sha256 of the graphs that lie there."""
     sums = {name: file_sha256(directory / name) for name in (SCENE_GRAPH, HEAD_GRAPH)}
     content = {"format": CARD_FORMAT, **dataclasses.asdict(dataclasses.replace(card, sha256=sums))}
-    if card.matching is None:
-        del content["matching"]  # older readers refuse an entry that they do not know
+    for name in ("matching", "alike"):
+        if content[name] is None:
+            del content[name]  # older readers refuse an entry that they do not know
     path = directory / CARD_NAME
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
@@ -166,9 +228,10 @@ def load_card(model: Path) -> ModelCard:
             "proposals": _rule(ProposalRule, content.pop("proposals")),
             "detections": _rule(DetectionRule, content.pop("detections")),
         }
-        matching = content.pop("matching", None)
-        if matching is not None:
-            rules["matching"] = _rule(MatchRule, matching)
+        for name, kind in (("matching", MatchRule), ("alike", AlikeRates)):
+            measured = content.pop(name, None)
+            if measured is not None:
+                rules[name] = _rule(kind, measured)
         content["roi_size"] = tuple(content["roi_size"])
         return ModelCard(**content, **rules)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

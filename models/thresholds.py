@@ -22,12 +22,13 @@ from models.errors import ModelFileError
 from models.evaluate import find
 from models.evaluation.thresholds import (
     DetectionThreshold,
+    alike_rates,
     detection_threshold,
     match_rule,
     require_pairs,
     require_people,
 )
-from models.model_card import CARD_NAME, MatchRule, ModelCard, save_card
+from models.model_card import CARD_NAME, AlikeRates, MatchRule, ModelCard, save_card
 
 LOWEST_SCORE = 0.05
 """The score threshold that candidates for a better one are found with."""
@@ -49,20 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         detector, dataset, queries=(), gt_boxes=True, progress=partial(bar, desc="describe")
     )
     matching = match_rule(described, dataset, rate=options.rate)
+    alike = alike_rates(described, dataset)
     best = None
     if options.detection:
         finder = OnnxDetector(options.model, device=options.device, score_threshold=LOWEST_SCORE)
         found = find(finder, dataset, queries=(), progress=partial(bar, desc="detect"))
         best = detection_threshold(found, dataset, lowest=LOWEST_SCORE)
-    print(told(card, dataset, matching, best))
+    print(told(card, dataset, matching, alike, best))
     if options.write:
-        print(_write(options.model, card, matching, best))
+        print(_write(options.model, card, matching, alike, best))
 
 
 def told(
-    card: ModelCard, dataset: SceneDataset, matching: MatchRule, best: DetectionThreshold | None
+    card: ModelCard,
+    dataset: SceneDataset,
+    matching: MatchRule,
+    alike: AlikeRates | None,
+    best: DetectionThreshold | None,
 ) -> str:
-    """Both thresholds and what they mean, for reading."""
+    """The thresholds, what they mean, and how alike different people look, for reading."""
     low, high = matching.interval
     lines = [
         f"{card.name} ({card.fingerprint[:12]}) on {dataset.name}: {len(dataset.scenes)} scenes, "
@@ -74,6 +80,14 @@ def told(
         f"              missed   {100 * matching.missed_match_rate:.1f} % of the pairs of one "
         "person in two scenes",
     ]
+    if alike is not None:
+        where = "cameras" if alike.across_cameras else "scenes"
+        rows = zip(alike.shares, alike.similarities, strict=True)
+        lines += [
+            f"alike         of {alike.pairs:,} pairs of different people in different {where}, at "
+            "most this share is more alike:",
+            *(f"              {100 * share:<8g} % above {one:.4f}" for share, one in rows),
+        ]
     now = card.detections.score_threshold
     if best is None:
         lines.append(
@@ -98,10 +112,14 @@ def _trained_on(card: ModelCard) -> list[object]:
 
 
 def _write(
-    model: Path, card: ModelCard, matching: MatchRule, best: DetectionThreshold | None
+    model: Path,
+    card: ModelCard,
+    matching: MatchRule,
+    alike: AlikeRates | None,
+    best: DetectionThreshold | None,
 ) -> str:
     """Put the thresholds into the card, and say so."""
-    changed = replace(card, matching=matching)
+    changed = replace(card, matching=matching, alike=alike)
     if best is not None:
         rule = replace(card.detections, score_threshold=best.score)
         changed = replace(changed, detections=rule)

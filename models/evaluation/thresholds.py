@@ -28,11 +28,16 @@ from models.evaluation.detection import Judged, judge
 from models.evaluation.found import Found
 from models.evaluation.pairs import PairCounts
 from models.evaluation.protocols import PROTOCOLS
-from models.model_card import MatchRule
+from models.model_card import AlikeRates, MatchRule
 
 LEAST_PEOPLE = 20
 LEAST_FALSE_PAIRS = 100
 """So many of the pairs of different people must be let through where the promised share is."""
+
+SHARES = (0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
+"""Of the pairs of different people, what `alike_rates` tells the similarity of."""
+LEAST_ALIKE = 10
+"""So many pairs must be more alike where a share is told."""
 
 BETA = 2
 """How much more recall counts than precision when a detection threshold is chosen."""
@@ -130,6 +135,39 @@ def match_rates(found: Found, dataset: SceneDataset, similarity: float) -> Match
     return _rates(pairs, pairs.vectors(found), similarity)
 
 
+def alike_rates(found: Found, dataset: SceneDataset) -> AlikeRates | None:
+    """From which similarity on how many of different people are as alike, measured on a dataset.
+
+    Compared are labelled people of different cameras, or of different scenes where the dataset
+    has one camera. A share is told where `LEAST_ALIKE` pairs or more are more alike.
+
+    Args:
+        found: of the annotated boxes (gt_boxes).
+
+    Returns:
+        None where there are too few pairs for any share.
+
+    Raises:
+        DatasetError: the dataset has other scenes or boxes, or too few people to tell.
+    """
+    found.check(dataset)
+    cameras = np.unique([scene.camera for scene in dataset.scenes], return_inverse=True)[1]
+    across = len(set(cameras.tolist())) > 1
+    pairs = _Pairs(dataset, apart=cameras if across else None)
+    told = [share for share in SHARES if share * pairs.count >= LEAST_ALIKE]
+    if not told:
+        return None
+    best = _most_similar(pairs.compare(pairs.vectors(found)), int(told[0] * pairs.count) + 1)
+    return AlikeRates(
+        shares=tuple(told),
+        similarities=tuple(float(best.similarity[int(share * pairs.count)]) for share in told),
+        people=pairs.people,
+        pairs=pairs.count,
+        across_cameras=across,
+        measured_on=dataset.name,
+    )
+
+
 def require_people(dataset: SceneDataset) -> None:
     """Raise DatasetError early if there are too few people for `detection_threshold`."""
     judged = _judge(dataset, [Detections.empty(1)] * len(dataset.scenes))
@@ -202,17 +240,22 @@ class _Compared:
 
 
 class _Pairs:
-    """The labelled people of a dataset, to be compared across its scenes.
+    """The labelled people of a dataset, to be compared across its scenes, or its cameras.
 
     Attributes:
         who: [N] which of the people each of their boxes shows; scene: [N] where; place: [N] which
             of the scene's boxes that are not ignored.
         people: how many there are.
-        count, genuine: how many pairs of boxes in different scenes: of different people, of one.
+        count, genuine: how many pairs of boxes that are compared: of different people, of one.
         weighted_count: PairCounts.weighted of those pairs.
     """
 
-    def __init__(self, dataset: SceneDataset) -> None:
+    def __init__(self, dataset: SceneDataset, *, apart: NDArray[np.int64] | None = None) -> None:
+        """Gather them.
+
+        Args:
+            apart: [scenes]: boxes are compared where these differ; None: of different scenes.
+        """
         annotated = [scene.person_ids[~scene.ignore] for scene in dataset.scenes]
         places = [np.flatnonzero(own != UNLABELED) for own in annotated]
         ids = [own[its] for own, its in zip(annotated, places, strict=True)]
@@ -226,12 +269,15 @@ class _Pairs:
                 f"got {self.people} in {len(dataset.scenes)} scenes"
             )
         self.who = np.searchsorted(people, np.concatenate(ids))
-        self.scene = np.repeat(np.arange(len(ids)), [len(own) for own in ids])
+        scenes = np.arange(len(ids))
+        counts = [len(own) for own in ids]
+        self.scene = np.repeat(scenes, counts)
+        self.apart = np.repeat(scenes if apart is None else apart, counts)
         self.place = np.concatenate(places)
-        counts = PairCounts(self.who, self.scene)
-        self.count, self.genuine = counts.impostor, counts.genuine
-        self.weighted_count = counts.weighted
-        if not self.genuine:
+        told = PairCounts(self.who, self.apart)
+        self.count, self.genuine = told.impostor, told.genuine
+        self.weighted_count = told.weighted
+        if not self.genuine and apart is None:
             raise DatasetError(
                 f"{dataset.name}: expected people who are in two scenes or more, "
                 f"got {self.people} people in one each"
@@ -262,12 +308,12 @@ class _Pairs:
         return every[first + self.place].astype(np.float64)
 
     def compare(self, vectors: NDArray[np.float64]) -> Iterator[_Compared]:
-        """Each pair of boxes in different scenes once, in blocks."""
+        """Each pair of boxes that are to be compared once, in blocks."""
         at_once = max(1, BLOCK // len(vectors))
         for start in range(0, len(vectors), at_once):
             rows = slice(start, start + at_once)
             similarity = np.clip(vectors[rows] @ vectors[start:].T, -1, 1)
-            once = np.triu(self.scene[rows, None] != self.scene[None, start:], k=1)
+            once = np.triu(self.apart[rows, None] != self.apart[None, start:], k=1)
             first, second = np.nonzero(once)
             # Rounded, so that what is equally similar is equal wherever it stands.
             rounded = similarity[once].astype(np.float32)

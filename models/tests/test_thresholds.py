@@ -16,8 +16,20 @@ from models.evaluation.bootstrap import percentiles, resamples
 from models.evaluation.detection import evaluate_detection
 from models.evaluation.found import Found
 from models.evaluation.protocols import PROTOCOLS
-from models.evaluation.thresholds import detection_threshold, match_rates, match_rule
-from models.model_card import HEAD_GRAPH, SCENE_GRAPH, MatchRule, load_card, save_card
+from models.evaluation.thresholds import (
+    alike_rates,
+    detection_threshold,
+    match_rates,
+    match_rule,
+)
+from models.model_card import (
+    HEAD_GRAPH,
+    SCENE_GRAPH,
+    AlikeRates,
+    MatchRule,
+    load_card,
+    save_card,
+)
 from models.tests.handmade import scene
 
 BOX = (0, 0, 40, 100)
@@ -489,7 +501,9 @@ def test_the_command_tells_both_thresholds(directory, detector, model, capsys):
     assert "missed   0.0 %" in told
     threshold = load_card(model).detections.score_threshold
     assert f"score above {threshold:g}, as the card says" in told
-    assert len(told.splitlines()) == 5
+    assert "of 372 pairs of different people in different cameras, at most this share" in told
+    assert "10       % above 0.0000" in told
+    assert len(told.splitlines()) == 8
     assert load_card(model).matching is None
 
 
@@ -501,7 +515,8 @@ def test_what_was_measured_is_written_into_the_card(directory, detector, model, 
     after = load_card(model)
     assert after.matching.similarity == 0
     assert after.matching.people == len(read_scenes_json(directory).person_ids)
-    assert dataclasses.replace(after, matching=None) == before
+    assert after.alike.pairs == 372
+    assert dataclasses.replace(after, matching=None, alike=None) == before
     assert f"written to {model / 'card.json'}" in capsys.readouterr().out
 
 
@@ -562,3 +577,86 @@ def test_arguments_out_of_range_are_refused(directory, capsys, arguments):
 
     assert ended.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+def seen_by_cameras(rows, *, people, cameras):
+    """As `described`, each scene from a camera."""
+    found, dataset = described(rows, people=people)
+    scenes = [
+        dataclasses.replace(scene, camera=camera)
+        for scene, camera in zip(dataset.scenes, cameras, strict=True)
+    ]
+    return found, dataclasses.replace(dataset, scenes=tuple(scenes))
+
+
+def test_how_many_of_different_people_are_as_alike_is_counted_over_pairs():
+    found, dataset = described(alike(40, 5, 0.6), people=40)
+
+    rates = alike_rates(found, dataset)
+
+    # Of 1560 pairs the 20 of the first five people have 0.6, all others 0: more than 0.6 have none.
+    assert (rates.pairs, rates.people, rates.across_cameras) == (1560, 40, False)
+    assert rates.shares == (0.1, 0.05, 0.02, 0.01)  # 10 pairs or more are a share of 0.0064 …
+    assert rates.similarities[:3] == (0, 0, 0)  # 31 pairs: not all of them are alike
+    assert rates.similarities[3] == pytest.approx(0.6, abs=1e-6)  # 15 pairs: all of them are
+
+
+def test_where_there_are_cameras_only_boxes_of_different_ones_are_compared():
+    rows = alike(40, 5, 0.6)
+    found, dataset = seen_by_cameras(rows, people=40, cameras=["east", "west"])
+    same, _ = described(rows, people=40)
+
+    across = alike_rates(found, dataset)
+    alone = alike_rates(*seen_by_cameras(rows, people=40, cameras=["east", "east"]))
+
+    assert across.across_cameras and not alone.across_cameras
+    assert across.pairs == 40 * 39
+    assert np.array_equal(found.detections[0].embeddings, same.detections[0].embeddings)
+
+
+def test_too_few_pairs_tell_no_share():
+    found, dataset = described(alike(20, 2, 0.6)[:40], people=20)
+
+    assert alike_rates(found, dataset).shares == (0.1, 0.05)
+    with pytest.raises(DatasetError, match="20 or more labelled people"):
+        alike_rates(*described(alike(19, 2, 0.6), people=19))
+
+
+def test_between_the_rows_the_share_falls_evenly_and_beyond_them_nothing_is_promised():
+    rates = AlikeRates((0.1, 0.01, 0.001), (0.2, 0.4, 0.8), 40, 1000, True, "hand")
+
+    assert [rates.share(similarity) for similarity in (0.1, 0.2, 0.4, 0.8, 0.95)] == pytest.approx(
+        [1, 0.1, 0.01, 0.001, 0.001]
+    )
+    assert rates.share(0.3) == pytest.approx(0.1**1.5)
+
+
+@pytest.mark.parametrize(
+    ("shares", "similarities", "problem"),
+    [
+        ((0.1, 0.2), (0.1, 0.2), "falling shares"),
+        ((0.2, 0.1), (0.3, 0.2), "rising similarities"),
+        ((0.2, 0.1), (0.3,), "a similarity for each share"),
+        ((1.2,), (0.3,), "falling shares"),
+        ((), (), "a similarity for each share"),
+    ],
+)
+def test_a_table_out_of_order_is_refused(shares, similarities, problem):
+    with pytest.raises(ValueError, match=problem):
+        AlikeRates(shares, similarities, 40, 1000, False, "hand")
+
+
+def test_a_card_keeps_the_table_and_its_fingerprint(tmp_path):
+    for name in (SCENE_GRAPH, HEAD_GRAPH):
+        (tmp_path / name).write_bytes(b"")
+    plain = dataclasses.replace(load_card(DEFAULT_MODEL), alike=None)
+    rates = AlikeRates((0.1, 0.01), (0.2, 0.4), 40, 1000, True, "hand")
+
+    save_card(plain, tmp_path)
+    assert "alike" not in json.loads((tmp_path / "card.json").read_text())
+    before = load_card(tmp_path).fingerprint
+    save_card(dataclasses.replace(plain, alike=rates), tmp_path)
+
+    card = load_card(tmp_path)
+    assert card.alike == rates
+    assert card.fingerprint == before
