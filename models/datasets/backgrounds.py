@@ -23,6 +23,9 @@ EMPTY_KINDS = {"stage": 0.45, "photo": 0.3, "plain": 0.25}
 REACHES = (((0.35, 0.6), 0.5), ((0.15, 0.35), 0.24), ((0.6, 0.9), 0.16), ((0.9, 1.6), 0.1))
 # A photograph is shown up to this much coarser than the view's pixels.
 COARSEST = 3.0
+# Patches of scenery pasted as people are, so that an edge is no sign of a person; and things that
+# are drawn.
+DISTRACTORS, THINGS = (0, 4), (0, 5)
 # Drawn views with a photograph's texture, where there are photographs.
 TEXTURED = 0.6
 
@@ -69,8 +72,35 @@ def empty_picture(
     if kind == "plain":
         return plain_picture(size, rng)
     if kind == "photo" and material.photos:
-        return _window(_photo(material, size, rng), size, rng)[0]
+        return photo_view(material, size, rng)
     return None
+
+
+def photo_view(material: Material, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    """A part of a photograph, mirrored and lit at random.
+
+    Args:
+        material: with photographs.
+
+    Raises:
+        DatasetError: a photograph cannot be read.
+    """
+    return _window(_photo(material, size, rng), size, rng)[0]
+
+
+def furnish(stage: Stage, material: Material, rng: np.random.Generator) -> None:
+    """Put patches of scenery and drawn things on a stage.
+
+    Raises:
+        DatasetError: a picture of the material cannot be read.
+    """
+    for _ in range(int(rng.integers(*DISTRACTORS))):
+        row, shape = stage.patch_size(rng)
+        patch = empty_patch(material, shape, rng)
+        if patch is not None:
+            stage.put_patch(patch, row, rng)
+    for _ in range(int(rng.integers(*THINGS))):
+        stage.put_thing(rng)
 
 
 def plain_picture(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:

@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.command import command, without_ctrl_c
-from models.datasets.backgrounds import empty_patch, empty_picture, random_stage
+from models.datasets.backgrounds import empty_picture, furnish, random_stage
 from models.datasets.cutouts import CroppedPerson
 from models.datasets.lenses import QUALITIES, random_lens, through
 from models.datasets.material import Material, gather
@@ -43,10 +43,8 @@ CROWD = {1: (4, 16), 2: (8, 20), 4: (12, 28), 6: (16, 32)}
 CLOSE, FEW = 0.6, 4
 # Share of scenes without anybody.
 EMPTY_SHARE = 0.08
-# Patches of scenery pasted as people are, so that an edge is no sign of a person.
-DISTRACTORS = (0, 4)
-# Things that are drawn, before people are and after, so that they may hide some.
-THINGS, THINGS_IN_FRONT = (0, 5), (0, 3)
+# Things that are drawn after people, so that they may hide some.
+THINGS_IN_FRONT = (0, 3)
 # Of somebody less visible than this neither presence nor identity is learned.
 LEAST_VISIBLE = 0.35
 CROP_SIZE = (64, 128)
@@ -311,13 +309,7 @@ def _view(
     coarse = 1.0
     if shown is None:
         stage = random_stage(material, size, rng, populated=not alone)
-        for _ in range(int(rng.integers(*DISTRACTORS))):
-            row, shape = stage.patch_size(rng)
-            patch = empty_patch(material, shape, rng)
-            if patch is not None:
-                stage.put_patch(patch, row, rng)
-        for _ in range(int(rng.integers(*THINGS))):
-            stage.put_thing(rng)
+        furnish(stage, material, rng)
         if stage.tallest > CLOSE * size[1]:
             cast = cast[:FEW]
         stage.put_people([(p, material.people[p], v) for p, v in cast], rng)

@@ -332,8 +332,8 @@ def test_people_of_a_film_are_shown_in_scenes(tmp_path):
 @pytest.mark.parametrize("layout", [layout for layout, _ in LAYOUTS], ids=str)
 def test_boxes_and_what_is_visible_are_those_of_the_pixels(street, monkeypatch, layout):
     monkeypatch.setattr(staging, "SHADOWED", 0)
-    monkeypatch.setattr(composing, "DISTRACTORS", (0, 1))
-    monkeypatch.setattr(composing, "THINGS", (0, 1))
+    monkeypatch.setattr(backgrounds, "DISTRACTORS", (0, 1))
+    monkeypatch.setattr(backgrounds, "THINGS", (0, 1))
     monkeypatch.setattr(composing, "THINGS_IN_FRONT", (0, 1))
     monkeypatch.setattr(staging, "LIT", 0)
     material = material_of(street, PAPERS)
