@@ -202,7 +202,7 @@ def main(
     except ValidationError as error:
         for each in error.errors(include_input=False, include_url=False):
             name = "_".join(str(step) for step in each["loc"]) or "settings"
-            print(f"error: {name}: {each['msg']}", file=sys.stderr)
+            print(f"error: {name}: {each['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         return WRONG_SETTINGS
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)

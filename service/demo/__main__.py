@@ -262,10 +262,13 @@ def _row(hit: dict[str, Any], path: Path, box: Box, same: str) -> list[str]:
 def _say_how_to_go_on() -> None:
     here = Path(sys.executable)
     python = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else "python"
-    print(
-        "\nWith your own pictures:\n"
-        "  make demo SCENES=folder                     this, with your folder\n"
-        f"  {python} -m indexer add folder    add a folder to a gallery in ./data\n"
-        f"  {python} -m service               serve that gallery on http://localhost:8000\n"
-        "  curl -F image=@crop.jpg http://localhost:8000/search"
-    )
+    ways = {
+        "make demo SCENES=folder": "this, with your folder",
+        f"{python} -m indexer add folder": "add a folder to a gallery in ./data",
+        f"{python} -m service": "serve that gallery on http://localhost:8000",
+    }
+    width = max(map(len, ways))
+    print("\nWith your own pictures:")
+    for way, what in ways.items():
+        print(f"  {way:{width}}  {what}")
+    print("  curl -F image=@crop.jpg http://localhost:8000/search")

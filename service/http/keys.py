@@ -217,7 +217,9 @@ class Keys:
             reason = error.strerror
         else:
             first = error.errors(include_input=False, include_url=False)[0]
-            reason = f"{'/'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+            where = "/".join(map(str, first["loc"]))
+            said = first["msg"].removeprefix("Value error, ")
+            reason = f"{where}: {said}".removeprefix(": ")
         return SettingsError(f"cannot read the API keys in {self._path}: {reason}")
 
     def _write(self, keys: tuple[StoredKey, ...]) -> None:
