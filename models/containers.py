@@ -241,6 +241,8 @@ def _webp(data: bytes) -> bytes:
             break
         kind, length = struct.unpack("<4sI", data[place : place + 8])
         stop = place + 8 + length + length % 2
+        if stop > len(data) + 1:  # as above
+            raise TruncatedImageError("The WEBP ends too early: a chunk is not complete.")
         wanted = kind in (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
         wanted |= kind in (b"EXIF", b"XMP ") and length <= MAX_METADATA_BYTES
         if wanted:

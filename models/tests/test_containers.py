@@ -4,6 +4,7 @@ import io
 import struct
 import threading
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -353,3 +354,24 @@ def test_pictures_of_more_pixels_than_pillow_allows_are_read_where_the_limits_do
     assert read_image(wide, limits).width == 19_000
     with pytest.raises(ImageError, match=r"180\.5 MP"):
         read_image(wide)
+
+
+def test_a_webp_whose_chunk_says_it_has_gigabytes_takes_no_memory_for_them(scene):
+    webp = bytearray(encoded(scene, "WEBP"))
+    webp[16:20] = struct.pack("<I", 0xFFFFFF60)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TruncatedImageError, match="a chunk is not complete"):
+            read_image(bytes(webp))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_webp_that_leaves_out_the_padding_of_its_last_chunk_is_read(scene):
+    webp = encoded(scene.resize((40, 40)), "WEBP", quality=50)
+    size = int.from_bytes(webp[16:20], "little")
+    odd = webp[:-1] if size % 2 else webp
+    odd = odd[:4] + struct.pack("<I", len(webp) - 8) + odd[8:]
+
+    assert read_image(odd).width == 40
