@@ -27,6 +27,7 @@ from models.command import command
 from models.detector import Detector
 from models.errors import PersonSearchError
 from service.app import create_app
+from service.http import garbage
 from service.http.connections import guarded_protocol, most_connections
 from service.settings import Settings, SettingsError
 
@@ -133,6 +134,7 @@ async def serve(
     # The lifespan is entered here, so that what hinders the start is one clear line.
     config = server_config(app, settings, lifespan="off")
     async with app.router.lifespan_context(app):
+        garbage.freeze()
         await Server(config, app, drain_s=settings.drain_s).serve(sockets)
 
 

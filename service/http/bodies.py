@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, TypeVar, cast
 
 import anyio
@@ -19,13 +20,17 @@ from starlette.requests import ClientDisconnect, Request
 
 from indexer.errors import StorageFullError
 from service.http.errors import DeadlineError, RequestError, invalid_at, validation_error
+from service.http.garbage import not_collected
+from service.http.long_texts import take_long_texts
 
 FIELD_MAX_BYTES = 256 * 2**10
 JSON_MAX_BYTES = 2**20  # of a document without pictures
 JSON_MAX_VALUES = 200_000  # commas and brackets, also those in texts
 MOST_NAMES = 64  # in one object; no body has as many
 CONTENT_TYPE_MAX = 1024
+JSON_TYPES = ("application/json", "application/merge-patch+json")
 SMALL_BYTES = 64 * 2**10
+WRITTEN_AT_ONCE = 2**20
 
 _large_one: RunVar[anyio.Semaphore] = RunVar("large_one")
 
@@ -156,8 +161,7 @@ async def read_json(
     Raises:
         RequestError, DeadlineError
     """
-    accepted = ("application/json", "application/merge-patch+json")
-    body = await read_body(request, accepted, deadline_s=deadline_s, max_bytes=max_bytes)
+    body = await read_body(request, JSON_TYPES, deadline_s=deadline_s, max_bytes=max_bytes)
     return cast(T, await _parse(kind, body, max_values))
 
 
@@ -172,21 +176,60 @@ async def read_body(
     Raises:
         RequestError, DeadlineError
     """
+    body = bytearray()
+    async for piece in _pieces(request, accepted, deadline_s, max_bytes, 0):
+        body += piece
+    return body
+
+
+@asynccontextmanager
+async def read_file(
+    request: Request, accepted: Sequence[str], *, deadline_s: float, max_bytes: int
+) -> AsyncIterator[BinaryIO]:
+    """Receive a body as read_body does, into a file that lasts as long as the context.
+
+    Raises:
+        StorageFullError: there is no space for it.
+        RequestError, DeadlineError
+    """
+    with TemporaryFile() as file:
+        try:
+            async for piece in _pieces(request, accepted, deadline_s, max_bytes, WRITTEN_AT_ONCE):
+                await anyio.to_thread.run_sync(file.write, piece)
+            file.seek(0)
+        except OSError as error:
+            raise StorageFullError("There is no space for the upload.") from error
+        yield cast(BinaryIO, file)
+
+
+async def _pieces(
+    request: Request, accepted: Sequence[str], deadline_s: float, max_bytes: int, at_once: int
+) -> AsyncIterator[bytearray]:
+    """A body in pieces of about so many bytes; raises as read_body does."""
     if media_type(request) not in accepted:
         raise RequestError("unsupported_media_type", f"Send {accepted[0]}.")
     announced = request.headers.get("content-length", "0")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(deadline_s):
-            if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
-                raise _body_too_large(max_bytes)
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise _body_too_large(max_bytes)
-    except TimeoutError:
-        raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
-    return body
+    if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
+        raise _body_too_large(max_bytes)
+    piece, received = bytearray(), 0
+    stream = aiter(request.stream())
+    ends_at = time.monotonic() + deadline_s
+    while True:
+        try:
+            async with asyncio.timeout(ends_at - time.monotonic()):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise DeadlineError(f"The body did not arrive within {deadline_s:g} s.") from None
+        if chunk is None:
+            yield piece
+            return
+        received += len(chunk)
+        if received > max_bytes:
+            raise _body_too_large(max_bytes)
+        piece += chunk
+        if len(piece) >= at_once:
+            yield piece
+            piece = bytearray()
 
 
 @asynccontextmanager
@@ -214,7 +257,8 @@ async def read_form_or_json(
     sent = media_type(request)
     if sent == "application/json":
         max_bytes = JSON_MAX_BYTES + picture_max_bytes * 4 // 3
-        yield await read_json(request, kind, deadline_s=deadline_s, max_bytes=max_bytes), []
+        body = await read_body(request, JSON_TYPES, deadline_s=deadline_s, max_bytes=max_bytes)
+        yield cast(T, await _parse(kind, body, JSON_MAX_VALUES, pictures=True)), []
         return
     if sent != "multipart/form-data":
         raise RequestError("unsupported_media_type", expected)
@@ -227,21 +271,45 @@ async def read_form_or_json(
         yield wanted, [upload.file for upload in form.images]
 
 
-async def _parse(kind: Any, body: bytes | bytearray, max_values: int) -> Any:
-    """parse_json off the event loop; of large bodies one at a time, for each takes memory."""
+async def _parse(
+    kind: Any, body: bytes | bytearray, max_values: int, *, pictures: bool = False
+) -> Any:
+    """parse_json off the event loop; of large bodies one at a time, for each takes memory.
+
+    Args:
+        pictures: long ones are taken out first; the rest has at most JSON_MAX_BYTES.
+    """
+
+    def parse() -> Any:
+        if not pictures:
+            return parse_json(kind, body, max_values)
+        rest, texts = take_long_texts(body)
+        if len(rest) > JSON_MAX_BYTES:
+            raise _body_too_large(JSON_MAX_BYTES)
+        return parse_json(kind, rest, max_values, texts)
+
     if len(body) < SMALL_BYTES:
-        return await anyio.to_thread.run_sync(parse_json, kind, body, max_values)
+        return await anyio.to_thread.run_sync(parse)
     try:
         turn = _large_one.get()
     except LookupError:  # the first one of this event loop
         turn = anyio.Semaphore(1)
         _large_one.set(turn)
     async with turn:
-        return await anyio.to_thread.run_sync(parse_json, kind, body, max_values)
+        with not_collected():
+            return await anyio.to_thread.run_sync(parse)
 
 
-def parse_json(kind: Any, body: bytes | bytearray, max_values: int = JSON_MAX_VALUES) -> Any:
+def parse_json(
+    kind: Any,
+    body: bytes | bytearray,
+    max_values: int = JSON_MAX_VALUES,
+    context: Mapping[str, str] | None = None,
+) -> Any:
     """A document checked against a pydantic model or type.
+
+    Args:
+        context: of validation.
 
     Raises:
         RequestError: body_too_large when it has more values than any document that says what it
@@ -258,8 +326,8 @@ def parse_json(kind: Any, body: bytes | bytearray, max_values: int = JSON_MAX_VA
     try:
         json.loads(body.decode(), object_pairs_hook=_unique_names)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind.model_validate_json(body)
-        return TypeAdapter(kind).validate_json(body)
+            return kind.model_validate_json(body, context=context)
+        return TypeAdapter(kind).validate_json(body, context=context)
     except ValidationError as error:
         raise validation_error(error.errors(include_input=False, include_url=False)) from None
     except (ValueError, RecursionError):

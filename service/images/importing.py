@@ -1,15 +1,18 @@
 """The route that adds images from the import directory."""
 
-import io
-from hashlib import sha256
-
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
-from service.http.bodies import deadline_of, read_body, refuse_unknown_parameters
+from service.http.bodies import deadline_of, read_file, refuse_unknown_parameters
 from service.http.errors import RequestError
-from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
+from service.http.idempotency import (
+    KEY_PARAMETER,
+    JsonAnswer,
+    KeyedRequest,
+    digest_of,
+    fingerprint_of,
+)
 from service.http.openapi import body, json_body
 from service.images.jobs import MANIFEST, imports_off, manifest_lines
 from service.jobs.accepting import accept
@@ -40,25 +43,23 @@ async def import_images(request: Request, parts: PartsOf) -> Response:
     if settings.import_dir is None:
         raise imports_off()
     deadline_s = deadline_of(request, settings.ingest_deadline_s)
-    manifest = await read_body(
+    async with read_file(
         request, MANIFEST_TYPES, deadline_s=deadline_s, max_bytes=settings.request_max_bytes
-    )
-    if manifest.count(b"\n") > MOST_LINES:
-        raise RequestError(
-            "body_too_large",
-            f"A manifest has at most {MOST_LINES} lines.",
-            limits={"max_lines": MOST_LINES},
-        )
-    total = await anyio.to_thread.run_sync(lambda: sum(1 for _ in manifest_lines(manifest)))
-    if not total:
-        raise RequestError("validation_failed", "The manifest names no file.")
+    ) as manifest:
 
-    async def accept_import(keyed: KeyedRequest | None) -> JsonAnswer:
-        parts.disk.check()
-        files = {MANIFEST: io.BytesIO(manifest)}
-        return await accept(request, parts, keyed, "import", {"total": total}, files=files)
+        def count() -> int:
+            return sum(1 for _ in manifest_lines(manifest, most=MOST_LINES))
 
-    def fingerprint() -> str:
-        return fingerprint_of(request, [("manifest", sha256(manifest).digest())])
+        total = await anyio.to_thread.run_sync(count)
+        if not total:
+            raise RequestError("validation_failed", "The manifest names no file.")
 
-    return await parts.idempotency.answer_once(request, fingerprint, accept_import)
+        async def accept_import(keyed: KeyedRequest | None) -> JsonAnswer:
+            parts.disk.check()
+            files = {MANIFEST: manifest}
+            return await accept(request, parts, keyed, "import", {"total": total}, files=files)
+
+        def fingerprint() -> str:
+            return fingerprint_of(request, [("manifest", digest_of(manifest))])
+
+        return await parts.idempotency.answer_once(request, fingerprint, accept_import)

@@ -1,13 +1,12 @@
 """The two kinds of job that add images: uploads that are not waited for, and imports."""
 
 import codecs
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from indexer.errors import ExternalIdConflictError, GalleryError
 from indexer.ingest.ingest import index_scene
@@ -81,17 +80,38 @@ def add_from_directory(parts: Parts, context: JobContext) -> dict[str, Any]:
             lambda: read_inside(root, entry.file, max_bytes=settings.image_max_bytes),
         )
 
-    manifest = _spooled(context.folder / MANIFEST)
-    lines = islice(manifest_lines(manifest), context.done, None)
-    items = (item(number, line) for number, line in lines)
-    return _add_all(parts, context, items, context.arguments["total"])
+    with _spooled_file(context.folder / MANIFEST) as manifest:
+        lines = islice(manifest_lines(manifest), context.done, None)
+        items = (item(number, line) for number, line in lines)
+        return _add_all(parts, context, items, context.arguments["total"])
 
 
-def manifest_lines(manifest: bytes | bytearray) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, with their numbers from 1."""
-    for number, line in enumerate(io.BytesIO(manifest.removeprefix(codecs.BOM_UTF8)), 1):
-        if line.strip():
-            yield number, line.strip()
+def manifest_lines(manifest: BinaryIO, *, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not empty, with their numbers from 1.
+
+    One of more than LINE_MAX_BYTES is cut off behind so many and one more.
+
+    Raises:
+        RequestError: there are more lines than `most`, empty ones included.
+    """
+    if manifest.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        manifest.seek(0)
+    number, at_once = 0, LINE_MAX_BYTES + len(b"\r\n")
+    while line := manifest.readline(at_once):
+        rest = line
+        while len(rest) == at_once and not rest.endswith(b"\n"):
+            rest = manifest.readline(at_once)
+        number += 1
+        if most is not None and number > most:
+            raise RequestError(
+                "body_too_large",
+                f"A manifest has at most {most} lines.",
+                limits={"max_lines": most},
+            )
+        line = line.rstrip(b"\r\n")[: LINE_MAX_BYTES + 1]
+        line = line if len(line) > LINE_MAX_BYTES else line.strip()
+        if line:
+            yield number, line
 
 
 def spooled_name(number: int) -> str:
@@ -191,8 +211,13 @@ def _added_before_a_crash(context: JobContext, added: AddResult, done: int) -> b
 
 
 def _spooled(path: Path) -> bytes:
+    with _spooled_file(path) as file:
+        return file.read()
+
+
+def _spooled_file(path: Path) -> BinaryIO:
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except FileNotFoundError:  # as in a copy of the gallery that was made without the spool
         raise RequestError("file_unreadable", "What was uploaded is not there any more.") from None
 

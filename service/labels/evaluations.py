@@ -15,6 +15,7 @@ from indexer.search.query import PersonQuery
 from models.errors import BoxError
 from service.http.errors import RequestError
 from service.http.fields import Box, index_of
+from service.http.garbage import not_collected
 from service.labels.schemas import (
     EvaluationProtocol,
     EvaluationRequest,
@@ -39,7 +40,8 @@ def evaluate_gallery(parts: Parts, context: JobContext) -> dict[str, Any]:
         SceneNotFoundError, DetectionNotFoundError: the protocol names what is not there.
         BoxError, RequestError: it contradicts itself or the pictures.
     """
-    request = EvaluationRequest.model_validate(context.arguments)
+    with not_collected():
+        request = EvaluationRequest.model_validate(context.arguments)
     if request.protocol is not None:
         result = _by_protocol(parts, context, request.protocol)
     else:

@@ -1,5 +1,6 @@
 """The routes about labels and what is measured on them: translate, call, translate back."""
 
+from functools import partial
 from hashlib import sha256
 
 import anyio.to_thread
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
 from service.http.bodies import deadline_of, read_json, refuse_unknown_parameters
+from service.http.garbage import not_collected
 from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import body, json_body
 from service.images.schemas import DetectionRecord, ImageDetection
@@ -81,13 +83,15 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
         max_bytes=PROTOCOL_MAX_BYTES,
         max_values=PROTOCOL_MAX_VALUES,
     )
-    sent = wanted.model_dump_json().encode()
 
     async def accept_evaluation(keyed: KeyedRequest | None) -> JsonAnswer:
         parts.disk.check()
-        return await accept(request, parts, keyed, "evaluate", wanted.model_dump(mode="json"))
+        with not_collected():
+            arguments = await anyio.to_thread.run_sync(partial(wanted.model_dump, mode="json"))
+            return await accept(request, parts, keyed, "evaluate", arguments)
 
     def fingerprint() -> str:
+        sent = wanted.model_dump_json().encode()
         return fingerprint_of(request, [("request", sha256(sent).digest())])
 
     return await parts.idempotency.answer_once(request, fingerprint, accept_evaluation)

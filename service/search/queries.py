@@ -1,13 +1,12 @@
 """From the queries of a request to the people whom the gallery looks for."""
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO
 
 from indexer.search.query import PersonQuery
 from service.http.errors import invalid_at
+from service.http.long_texts import decode_base64
 from service.search.schemas import Query
 
 
@@ -72,8 +71,8 @@ def _upload(file: BinaryIO) -> bytes:
 
 def _decoded(text: str, number: int) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(text)
+    except ValueError:
         raise invalid_at(
             f"/queries/{number}/image_base64", "base64", "must be standard base64"
         ) from None

@@ -7,6 +7,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from indexer.records import GalleryHit, StoredScene
 from indexer.search.query import QueryWarning
 from service.http.fields import LEAST_RATE, Box, Id, ModelOfIndex, Schema, Time
+from service.http.long_texts import LongText
 from service.images.schemas import Detection, ImageDetection
 from service.search.filters import SearchFilter
 
@@ -24,7 +25,7 @@ class Query(Schema):
     """
 
     image: int | None = Field(None, ge=0, description="Which `image` part of the form, from 0.")
-    image_base64: str | None = Field(None, description="A picture's file, in base64.")
+    image_base64: LongText | None = Field(None, description="A picture's file, in base64.")
     image_id: Id | None = Field(None, description="A stored image.")
     detection_id: Id | None = Field(None, description="A stored detection; needs no box.")
     box: Box | None = None
