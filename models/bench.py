@@ -19,16 +19,16 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from models.command import command
+from models.containers import kind_of_file
 from models.cores import usable_cores
 from models.detector import DEFAULT_MODEL, OnnxDetector
 from models.errors import PersonSearchError
-from models.image import encode_jpeg, read_image
+from models.image import FORMATS, encode_jpeg, read_image
 from models.preprocess import prepare
 from models.proposals import propose
 
 DETECTION_STAGES = ("decode", "prepare", "scene graph", "proposals", "head", "detect")
 STAGES = (*DETECTION_STAGES, "embed a box", "crop")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def measure(
@@ -89,9 +89,9 @@ def folder_pictures(folder: Path, limit: int) -> list[bytes]:
     Raises:
         PersonSearchError: it has none.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if kind_of_file(path) is not None)
     if not paths:
-        raise PersonSearchError(f"no picture in {folder}: expected {', '.join(PICTURE_SUFFIXES)}")
+        raise PersonSearchError(f"no picture in {folder}: expected {', '.join(FORMATS)}")
     return [path.read_bytes() for path in paths[:limit]]
 
 

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from models.errors import (
@@ -20,6 +21,7 @@ from models.errors import (
     UnsupportedImageError,
 )
 
+SIGNATURE_BYTES = 512
 MAX_PARTS = 10_000  # segments, chunks, boxes, entries; a panorama's tiles are some hundreds
 MAX_SCANS = 256  # of a JPEG; encoders write about 10
 MAX_SCANNED_PIXELS = 2 * 10**9  # pixels × scans: some seconds, whatever the scans hold
@@ -56,6 +58,18 @@ BOXES_OF_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"iinf", b"moov", b"trak"
 TABLES = {b"stsz": 8, b"stz2": 8, b"stts": 4, b"stsc": 4, b"stco": 4, b"co64": 4, b"stss": 4,
           b"ctts": 4}  # fmt: skip
 DERIVED = (b"grid", b"iovl", b"iden")
+
+
+def kind_of_file(path: Path) -> str | None:
+    """As kind_of, of a file; None also for what is no regular file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return kind_of(file.read(SIGNATURE_BYTES))
 
 
 def kind_of(data: bytes) -> str | None:

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models.command import command
+from models.containers import kind_of_file
 from models.datasets.scene import Scene, SceneDataset
 from models.detector import PROVIDERS, OnnxDetector
 from models.errors import DatasetError, ImageError
@@ -26,7 +27,7 @@ from models.evaluation.breakdown import break_down, measure_light
 from models.evaluation.found import Found
 from models.evaluation.search import answers
 from models.evaluation.thresholds import MatchRates, match_rates
-from models.image import read_image
+from models.image import FORMATS, read_image
 from models.reporting.measure import Progress, describe
 from models.reporting.quality_page import Measured, page
 from models.reporting.quality_pictures import draw_all
@@ -34,7 +35,6 @@ from models.reporting.subjects import Subject, read_subjects
 from models.reporting.words import GROUND_TRUTH, command_line
 
 PAGE, FIGURES = "quality.md", "quality.json"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif")
 
 
 @command
@@ -81,8 +81,8 @@ def photographs(folder: Path, limit: int | None = None) -> tuple[SceneDataset, l
     names = sorted(
         path
         for path in inside
-        if path.suffix.lower() in PHOTO_SUFFIXES
-        and not any(part.startswith(".") for part in path.parts)
+        if not any(part.startswith(".") for part in path.parts)
+        and kind_of_file(folder / path) is not None
     )
     scenes: list[Scene] = []
     left_out = []
@@ -110,7 +110,7 @@ def photographs(folder: Path, limit: int | None = None) -> tuple[SceneDataset, l
     if len(scenes) < 2:
         problems = f"; left out: {', '.join(left_out)}" if left_out else ""
         raise DatasetError(
-            f"{folder}: expected two or more pictures ({', '.join(PHOTO_SUFFIXES)}), "
+            f"{folder}: expected two or more pictures ({', '.join(FORMATS)}), "
             f"got {len(scenes)}{problems}"
         )
     return SceneDataset(folder.resolve().name, tuple(scenes), (), "not stated", ()), left_out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from indexer.gallery.gallery import Gallery
 from indexer.records import SceneFilter
-from models.containers import kind_of
+from models.containers import kind_of_file
 
 # What is thrown away, made by others, or hidden: of NAS, Windows, macOS and Linux.
 EXCLUDED = (
@@ -25,7 +25,6 @@ EXCLUDED = (
     "lost+found",
     "__MACOSX",
 )
-HEAD_BYTES = 512
 # What is called so and is no picture is not passed over but fails, for it was meant to be one.
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp",
@@ -149,9 +148,7 @@ def _walk(
                 counted["excluded"] += 1
                 continue
             try:
-                is_picture = path.suffix.lower() in SUFFIXES or (
-                    path.is_file() and kind_of(_head(path)) is not None
-                )
+                is_picture = path.suffix.lower() in SUFFIXES or kind_of_file(path) is not None
             except OSError as error:
                 unreadable.append((path, error.strerror or "cannot be opened"))
                 continue
@@ -159,11 +156,6 @@ def _walk(
                 yield path
             else:
                 counted["not pictures"] += 1
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
 """People cut out of pictures and films, as sprites that can be put into a scene."""
 
-import io
+import math
 import zipfile
 import zlib
 from collections import defaultdict
@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops
 
 from models.datasets.drawing import Look, Sprite, cloth, draw_person
-from models.errors import DatasetError
+from models.errors import DatasetError, ImageError, UnsupportedImageError
+from models.image import ImageLimits, read_image
 from models.packages import how_to_install
 
 # Half the width of somebody upright, as a share of half the crop's, from the head to the feet.
@@ -28,6 +29,8 @@ RECTANGLES = 0.35
 NECK, WAIST, ANKLES = 0.17, 0.5, 0.93
 # A film begins with so many frames that show nobody.
 EMPTY_FRAMES = 5
+# Crops may be of any size and shape.
+CROP_LIMITS = ImageLimits(min_side=1, max_ratio=math.inf)
 # What differs from the background by more grey levels, in any channel, is a person.
 APART = 28
 
@@ -74,10 +77,10 @@ class CroppedPerson:
             DatasetError: naming where it is from, if it cannot be read.
         """
         try:
-            return Image.open(io.BytesIO(self.crops[view])).convert("RGB")
-        except UnidentifiedImageError as error:
+            return Image.fromarray(read_image(self.crops[view], CROP_LIMITS).pixels)
+        except UnsupportedImageError as error:
             raise DatasetError(f"{self.names[view]}: a crop that is no picture") from error
-        except Exception as error:  # Pillow's readers raise many types, some undocumented
+        except ImageError as error:
             raise DatasetError(f"{self.names[view]}: a crop cannot be read: {error}") from error
 
     def seen(self, view: int, height: float, tilt: float, rng: np.random.Generator) -> Sprite:

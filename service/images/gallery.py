@@ -34,6 +34,8 @@ MEDIA_TYPES = {
     "HEIF": "image/heic", "BMP": "image/bmp", "TIFF": "image/tiff",
 }  # fmt: skip
 
+PATCH_EXAMPLE = {"camera_id": "gate", "tags": ["morning"], "attributes": {"door": "north"}}
+
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
@@ -62,7 +64,8 @@ def list_images(query: Annotated[ListQuery, Query()], parts: PartsOf) -> ImagePa
     "/gallery/images:delete",
     summary="Delete images by their ids",
     response_model=Deleted,
-    openapi_extra=route_scope("ingest") | body(json_body("DeleteImages")),
+    openapi_extra=route_scope("ingest")
+    | body(json_body("DeleteImages", example={"ids": ["img_01JD5T6Q0Z8W3V7X9Y2K4M6N8P"]})),
 )
 async def delete_images(request: Request, parts: PartsOf) -> Deleted:
     """Unknown ids are ignored."""
@@ -103,7 +106,10 @@ def get_image(image_id: str, response: Response, parts: PartsOf) -> ImageRecord:
     summary="Change an image's metadata",
     response_model=ImageRecord,
     openapi_extra=route_scope("ingest")
-    | body(json_body("MetadataPatch", "application/merge-patch+json"), json_body("MetadataPatch"))
+    | body(
+        json_body("MetadataPatch", "application/merge-patch+json", PATCH_EXAMPLE),
+        json_body("MetadataPatch", example=PATCH_EXAMPLE),
+    )
     | {
         "parameters": [
             {"name": "If-Match", "in": "header", "schema": {"type": "string"}, "required": False}

@@ -13,14 +13,16 @@ from service.http.idempotency import (
     digest_of,
     fingerprint_of,
 )
-from service.http.openapi import body, json_body
+from service.http.openapi import FILE, body, json_body
 from service.images.jobs import MANIFEST, imports_off, manifest_lines
 from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
 from service.running.dependencies import PartsOf
 
 MOST_LINES = 1_000_000
-MANIFEST_TYPES = ("application/jsonl", "application/x-ndjson")
+LINE_TYPES = ("application/jsonl", "application/x-ndjson")
+FILE_TYPE = "application/octet-stream"  # for generated clients, most of which know no other
+EXAMPLE = {"file": "gate/2026-11-20/0815.jpg", "camera_id": "gate", "tags": ["morning"]}
 
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
@@ -31,7 +33,10 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     status_code=202,
     response_model=AcceptedJob,
     openapi_extra=route_scope("ingest")
-    | body(*(json_body("ImportLine", media) for media in MANIFEST_TYPES))
+    | body(
+        *(json_body("ImportLine", media, EXAMPLE) for media in LINE_TYPES),
+        {FILE_TYPE: {"schema": FILE}},
+    )
     | {"parameters": [KEY_PARAMETER]},
 )
 async def import_images(request: Request, parts: PartsOf) -> Response:
@@ -44,7 +49,10 @@ async def import_images(request: Request, parts: PartsOf) -> Response:
         raise imports_off()
     deadline_s = deadline_of(request, settings.ingest_deadline_s)
     async with read_file(
-        request, MANIFEST_TYPES, deadline_s=deadline_s, max_bytes=settings.request_max_bytes
+        request,
+        (*LINE_TYPES, FILE_TYPE),
+        deadline_s=deadline_s,
+        max_bytes=settings.request_max_bytes,
     ) as manifest:
 
         def count() -> int:

@@ -30,6 +30,18 @@ PROTOCOL_MAX_BYTES = 16 * 2**20
 PROTOCOL_MAX_VALUES = 1_000_000
 BODIES = (CalibrationRequest, EvaluationRequest, EvaluationResult, Label)
 
+EVALUATION_EXAMPLE = {
+    "protocol": {
+        "queries": [
+            {
+                "image_id": "img_01JD5T6Q0Z8W3V7X9Y2K4M6N8P",
+                "box": {"x1": 40, "y1": 40, "x2": 80, "y2": 160},
+                "holds": [{"image_id": "img_01JD5T6Q0Z8W3V7X9Y2K4M6N8Q"}],
+            }
+        ]
+    }
+}
+
 router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)])
 
 
@@ -37,7 +49,7 @@ router = APIRouter(dependencies=[Depends(authorize), Depends(refuse_unknown_para
     "/gallery/detections/{detection_id}/label",
     summary="Label a detection",
     response_model=DetectionRecord,
-    openapi_extra=route_scope("ingest") | body(json_body("Label")),
+    openapi_extra=route_scope("ingest") | body(json_body("Label", example={"label": "person-17"})),
 )
 async def put_label(detection_id: str, request: Request, parts: PartsOf) -> DetectionRecord:
     """Says who this is, and replaces an earlier label. Evaluations and calibrations use labels;
@@ -68,7 +80,7 @@ def delete_label(detection_id: str, parts: PartsOf) -> None:
     status_code=202,
     response_model=AcceptedJob,
     openapi_extra=route_scope("admin")
-    | body(json_body("EvaluationRequest"))
+    | body(json_body("EvaluationRequest", example=EVALUATION_EXAMPLE))
     | {"parameters": [KEY_PARAMETER]},
 )
 async def evaluate(request: Request, parts: PartsOf) -> Response:
@@ -102,7 +114,8 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
     summary="Measure what scores are worth",
     status_code=201,
     response_model=CalibrationRecord,
-    openapi_extra=route_scope("admin") | body(json_body("CalibrationRequest")),
+    openapi_extra=route_scope("admin")
+    | body(json_body("CalibrationRequest", example={"targets": [0.01]})),
 )
 async def calibrate(request: Request, response: Response, parts: PartsOf) -> CalibrationRecord:
     """Compares all labelled detections in different images, as a search would, and measures how

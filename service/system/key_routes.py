@@ -22,7 +22,8 @@ BODIES = (KeyRequest,)
     summary="Make an API key",
     status_code=201,
     response_model=MadeKey,
-    openapi_extra=route_scope("admin") | body(json_body("KeyRequest")),
+    openapi_extra=route_scope("admin")
+    | body(json_body("KeyRequest", example={"name": "gate-camera", "scopes": ["ingest"]})),
 )
 async def make_key(request: Request, response: Response, parts: PartsOf) -> MadeKey:
     """The secret is only in this answer: the service keeps just a hash of it. The key works at
