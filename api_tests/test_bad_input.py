@@ -11,12 +11,27 @@ import zlib
 
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from api_tests.conftest import BASE
+from indexer.tests.scenery import settings_of_tests
+from service.app import create_app
 from service.http.errors import PROBLEMS, TYPE_PREFIX
-from service.tests.stub import crop, picture
+from service.settings import Settings
+from service.tests.stub import StubDetector, crop, picture
 
 JSON = {"Content-Type": "application/json"}
 BOUNDARY = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory):
+    """A service that tests share: it refuses all that they send."""
+    settings = settings_of_tests(tmp_path_factory.mktemp("refusing") / "data")
+    app = create_app(Settings(**settings), StubDetector())
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+        yield client
+        assert client.get("/gallery").json()["images"] == 0
 
 
 def assert_problem(answer, status, code):
@@ -68,8 +83,8 @@ def truncated():
     ],
     ids=["empty", "truncated", "bomb", "long", "pdf", "small", "torn", "tiff"],
 )
-def test_a_file_that_is_no_usable_picture_is_refused(client, path, content, status, code):
-    answer = client.post(path, files={"image": ("picture.jpg", content(), "image/jpeg")})
+def test_a_file_that_is_no_usable_picture_is_refused(refusing, path, content, status, code):
+    answer = refusing.post(path, files={"image": ("picture.jpg", content(), "image/jpeg")})
 
     assert_problem(answer, status, code)
 
@@ -99,10 +114,10 @@ def test_odd_kinds_of_pictures_are_read(client):
         ((50, 10, 10, 100), "validation_failed"),
     ],
 )
-def test_a_box_that_does_not_fit_is_refused(client, box, code):
+def test_a_box_that_does_not_fit_is_refused(refusing, box, code):
     box = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
     wanted = json.dumps({"queries": [{"image": 0, "box": box}]})
-    answer = client.post("/search", files={"image": picture()}, data={"request": wanted})
+    answer = refusing.post("/search", files={"image": picture()}, data={"request": wanted})
 
     content = assert_problem(answer, 422, code)
     if code == "validation_failed":
@@ -133,8 +148,8 @@ def test_a_box_that_does_not_fit_is_refused(client, box, code):
     ],
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else value,
 )
-def test_json_that_cannot_be_meant_is_refused(client, body, code):
-    answer = client.post("/search", content=body, headers=JSON)
+def test_json_that_cannot_be_meant_is_refused(refusing, body, code):
+    answer = refusing.post("/search", content=body, headers=JSON)
 
     content = assert_problem(answer, PROBLEMS[code].status, code)
     assert len(answer.content) < 10_000
@@ -181,8 +196,8 @@ def test_values_are_not_repeated_in_the_answer(client, add):
         "17",
     ],
 )
-def test_metadata_that_is_not_as_described_is_refused(client, metadata):
-    answer = client.post(
+def test_metadata_that_is_not_as_described_is_refused(refusing, metadata):
+    answer = refusing.post(
         "/gallery/images", files={"image": crop("red")}, data={"metadata": metadata}
     )
 
@@ -241,8 +256,8 @@ def test_other_media_types_are_refused(client):
         (BOUNDARY, b"--b--", "validation_failed"),
     ],
 )  # fmt: skip
-def test_forms_that_cannot_be_read_are_refused(client, headers, body, code):
-    answer = client.post("/gallery/images", content=body, headers=headers)
+def test_forms_that_cannot_be_read_are_refused(refusing, headers, body, code):
+    answer = refusing.post("/gallery/images", content=body, headers=headers)
 
     assert_problem(answer, PROBLEMS[code].status, code)
 
@@ -396,9 +411,9 @@ FLOODS = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), FLOODS, ids=lambda one: repr(one[:40]))
-def test_many_faults_cost_little_and_few_are_told(client, method, path, body):
+def test_many_faults_cost_little_and_few_are_told(refusing, method, path, body):
     began = time.process_time()
-    answer = client.request(method, path, content=body, headers=JSON)
+    answer = refusing.request(method, path, content=body, headers=JSON)
 
     assert time.process_time() - began < 2
     assert answer.status_code in (400, 413, 422)
@@ -408,12 +423,12 @@ def test_many_faults_cost_little_and_few_are_told(client, method, path, body):
 
 
 @pytest.mark.parametrize("part", ["request", "metadata"])
-def test_many_faults_in_a_part_of_a_form_cost_little(client, part):
+def test_many_faults_in_a_part_of_a_form_cost_little(refusing, part):
     doors = {"request": ("/search", b'{"queries":['), "metadata": ("/gallery/images", b"[")}
     path, before = doors[part]
     document = flood(before, b'{"x":1},', b"{}]" + b"}" * (part == "request"), 250 * 2**10)
     began = time.process_time()
-    answer = client.post(path, files={"image": crop("red")}, data={part: document.decode()})
+    answer = refusing.post(path, files={"image": crop("red")}, data={part: document.decode()})
 
     assert time.process_time() - began < 2
     assert_problem(answer, 422, "validation_failed")
@@ -484,8 +499,8 @@ def bodies(schema, schemas, seen):
         yield from bodies(inner, schemas, seen)
 
 
-def test_every_list_in_a_body_has_an_end(client):
-    document = client.app.openapi()
+def test_every_list_in_a_body_has_an_end(refusing):
+    document = refusing.app.openapi()
     schemas, seen, lists = document["components"]["schemas"], set(), 0
     for path, ways in document["paths"].items():
         for operation in ways.values():
