@@ -1,6 +1,7 @@
 """Evaluations of the gallery: the work of a job of kind "evaluate"."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from service.labels.schemas import (
 from service.running.jobs import JobContext
 from service.running.parts import Parts
 
+PROTOCOL = "protocol.json"  # in the spool
 MOST_PEOPLE = 250_000
 """Most detections that are searched: with 256 numbers each, about half a GiB of memory."""
 
@@ -33,20 +35,29 @@ MOST_PEOPLE = 250_000
 def evaluate_gallery(parts: Parts, context: JobContext) -> dict[str, Any]:
     """Measure how well people are found again. It changes nothing, so it may run again.
 
-    Arguments: those of an EvaluationRequest. Result: an EvaluationResult.
+    Arguments: `protocol`, whether one is in the spool; else `request`, an EvaluationRequest.
+    Result: an EvaluationResult.
 
     Raises:
         NothingToEvaluateError, CrowdTooLargeError
         SceneNotFoundError, DetectionNotFoundError: the protocol names what is not there.
         BoxError, RequestError: it contradicts itself or the pictures.
     """
-    with not_collected():
-        request = EvaluationRequest.model_validate(context.arguments)
-    if request.protocol is not None:
-        result = _by_protocol(parts, context, request.protocol)
+    request = EvaluationRequest.model_validate(context.arguments.get("request", {}))
+    protocol = _spooled(context.folder / PROTOCOL) if context.arguments["protocol"] else None
+    if protocol is not None:
+        result = _by_protocol(parts, context, protocol)
     else:
         result = _by_labels(parts.gallery, context, left_out=request.unlabelled == "left_out")
     return result.model_dump(mode="json")
+
+
+def _spooled(path: Path) -> EvaluationProtocol:
+    try:
+        with not_collected():
+            return EvaluationProtocol.model_validate_json(path.read_bytes())
+    except FileNotFoundError:  # as in a copy of the gallery that was made without the spool
+        raise RequestError("file_unreadable", "The protocol is not there any more.") from None
 
 
 def _by_labels(gallery: Gallery, context: JobContext, *, left_out: bool) -> EvaluationResult:
@@ -74,6 +85,9 @@ def _by_protocol(
 ) -> EvaluationResult:
     gallery = parts.gallery
     view = gallery.view()
+    digest = hashlib.sha256()
+    for piece in protocol.text():
+        digest.update(piece)
     shown = [
         query.image_id or gallery.people.get(query.detection_id or "", view=view).scene_id
         for query in protocol.queries
@@ -104,7 +118,7 @@ def _by_protocol(
     return EvaluationResult(
         **index_of(view),
         labels_sha256=None,
-        protocol_sha256=hashlib.sha256(protocol.model_dump_json().encode()).hexdigest(),
+        protocol_sha256=digest.hexdigest(),
         unlabelled=None,
         level=protocol.level,
         images=len(searched),

@@ -1,19 +1,20 @@
 """The routes about labels and what is measured on them: translate, call, translate back."""
 
-from functools import partial
+import io
 from hashlib import sha256
+from typing import BinaryIO
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.http.auth import authorize, route_scope
 from service.http.bodies import deadline_of, read_json, refuse_unknown_parameters
-from service.http.garbage import not_collected
 from service.http.idempotency import KEY_PARAMETER, JsonAnswer, KeyedRequest, fingerprint_of
 from service.http.openapi import body, json_body
 from service.images.schemas import DetectionRecord, ImageDetection
 from service.jobs.accepting import accept
 from service.jobs.schemas import AcceptedJob
+from service.labels.evaluations import PROTOCOL
 from service.labels.schemas import (
     CalibrationRecord,
     CalibrationRequest,
@@ -96,15 +97,26 @@ async def evaluate(request: Request, parts: PartsOf) -> Response:
         max_values=PROTOCOL_MAX_VALUES,
     )
 
+    def protocol_file() -> BinaryIO:
+        assert wanted.protocol is not None
+        file = io.BytesIO()
+        file.writelines(wanted.protocol.text())
+        return file
+
     async def accept_evaluation(keyed: KeyedRequest | None) -> JsonAnswer:
         parts.disk.check()
-        with not_collected():
-            arguments = await anyio.to_thread.run_sync(partial(wanted.model_dump, mode="json"))
+        if wanted.protocol is None:
+            arguments = {"protocol": False, "request": wanted.model_dump(mode="json")}
             return await accept(request, parts, keyed, "evaluate", arguments)
+        files = {PROTOCOL: await anyio.to_thread.run_sync(protocol_file)}
+        return await accept(request, parts, keyed, "evaluate", {"protocol": True}, files=files)
 
     def fingerprint() -> str:
-        sent = wanted.model_dump_json().encode()
-        return fingerprint_of(request, [("request", sha256(sent).digest())])
+        digest = sha256()
+        for piece in () if wanted.protocol is None else wanted.protocol.text():
+            digest.update(piece)
+        digest.update(wanted.model_copy(update={"protocol": None}).model_dump_json().encode())
+        return fingerprint_of(request, [("request", digest.digest())])
 
     return await parts.idempotency.answer_once(request, fingerprint, accept_evaluation)
 

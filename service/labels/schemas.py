@@ -1,5 +1,7 @@
 """What requests and responses about labels, calibrations and evaluations hold."""
 
+import json
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
@@ -95,6 +97,14 @@ class EvaluationProtocol(Schema):
     def level(self) -> Literal["detection", "image"]:
         """What is ranked."""
         return "image" if self.queries[0].holds[0].box is None else "detection"
+
+    def text(self) -> Iterator[bytes]:
+        """As JSON, in pieces: one call for all of it would keep every thread waiting."""
+        yield b'{"queries":['
+        for number, query in enumerate(self.queries):
+            yield (b"," if number else b"") + query.model_dump_json().encode()
+        images = json.dumps(self.images, ensure_ascii=False, separators=(",", ":"))
+        yield b'],"images":' + images.encode() + b"}"
 
     @model_validator(mode="after")
     def _has_boxes_or_not(self) -> Self:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +24,7 @@ from models.tests import handmade
 from service.app import create_app
 from service.http.errors import RequestError
 from service.labels import evaluations
-from service.labels.evaluations import evaluate_gallery
+from service.labels.evaluations import PROTOCOL, evaluate_gallery
 from service.labels.schemas import EvaluationRequest, EvaluationResult
 from service.settings import Settings
 from service.tests.stub import COLOURS, StubDetector, picture
@@ -36,7 +38,12 @@ class Job:
 
     def __init__(self, **arguments):
         request = EvaluationRequest.model_validate(arguments)
-        self.arguments = json.loads(request.model_dump_json())
+        self.folder = Path(tempfile.mkdtemp())
+        if request.protocol is None:
+            self.arguments = {"protocol": False, "request": request.model_dump(mode="json")}
+        else:
+            self.arguments = {"protocol": True}
+            (self.folder / PROTOCOL).write_bytes(b"".join(request.protocol.text()))
         self.told = []
 
     def progress(self, done, total):
@@ -250,3 +257,23 @@ def test_unlabelled_goes_with_labels_only():
     protocol = {"queries": [{"detection_id": "det_x", "holds": [{"image_id": "img_y"}]}]}
     with pytest.raises(ValidationError):
         EvaluationRequest.model_validate({"protocol": protocol, "unlabelled": "wrong"})
+
+
+@pytest.mark.parametrize("images", [None, ["img_a", 'b"\\ü']])
+def test_a_protocol_s_text_in_pieces_is_its_json(images):
+    box = {"x1": 0, "y1": 0.5, "x2": 9, "y2": 9}
+    queries = [
+        {"detection_id": "det_a", "holds": [{"image_id": "img_b"}]},
+        {"image_id": "ü", "box": box, "person": "Ann", "holds": [{"image_id": "img_c"}] * 2},
+    ]
+    request = EvaluationRequest.model_validate({"protocol": {"queries": queries, "images": images}})
+
+    assert b"".join(request.protocol.text()) == request.protocol.model_dump_json().encode()
+
+
+def test_a_protocol_that_is_not_in_the_spool_any_more_is_said_so(town):
+    job = Job(protocol={"queries": [{"detection_id": "x", "holds": [{"image_id": "y"}]}]})
+    (job.folder / PROTOCOL).unlink()
+
+    with pytest.raises(RequestError, match="not there any more"):
+        evaluate_gallery(town.parts, job)
