@@ -1,5 +1,6 @@
 """What several of these tests share: two networks, a picture, and no torch where there is none."""
 
+import ctypes
 import importlib.util
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ if importlib.util.find_spec("torch") is None:
         "test_roi_align.py",
         "test_sampling.py",
     ]
+elif hasattr(ctypes.CDLL(None), "mallopt"):
+    # The C library keeps large arrays that torch gives back. Else it returns them to the system and
+    # asks for them again, page by page: a sixth of the time of tests with whole scenes.
+    M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+    ctypes.CDLL(None).mallopt(M_MMAP_MAX, 0)
+    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 if importlib.util.find_spec("pi_heif") is None:
     collect_ignore += ["test_heif.py"]
 if importlib.util.find_spec("scipy") is None:
