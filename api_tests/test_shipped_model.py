@@ -106,7 +106,7 @@ def test_http_and_the_command_line_fill_the_same_gallery(client, tmp_path):
     over_http = people_of(client.app.state.parts.gallery)
 
     assert by_hand.keys() == over_http.keys()
-    assert len(by_hand) == 12
+    assert len(by_hand) == 22
     for sha256, people in by_hand.items():
         for (box, score, embedding), (other_box, other_score, other_embedding) in zip(
             people, over_http[sha256], strict=True

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.command import command
+from service.demo.__main__ import DEMO_SCENES, labelled_person, read_scenes
 from service.demo.browser import chromium
 from service.demo.local import Client, running_service
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
 
 README = Path(__file__).parent.parent
-SCENES = README / "demo_scenes" / "images"
-CAMERAS = {"c1": "gate", "c2": "lobby", "c3": "yard"}
+SCENES = DEMO_SCENES / "images"
+CAMERAS = {"c1": "gate", "c2": "square", "c3": "arcade", "aisle": "shop"}
 SIZES = {"desktop": (1360, 900, 1), "phone": (390, 844, 2)}
 BEGINNING = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
@@ -61,7 +62,7 @@ def fill(client: Client) -> list[dict[str, Any]]:
     records = []
     for number, path in enumerate(sorted(SCENES.iterdir())):
         about = {
-            "camera_id": CAMERAS[path.name[:2]],
+            "camera_id": CAMERAS[path.name.partition("_")[0]],
             "captured_at": (BEGINNING + timedelta(minutes=7 * number)).isoformat(),
             "tags": ["morning"] if number % 2 else ["morning", "rain"],
             "attributes": {"file": path.name},
@@ -112,7 +113,7 @@ def _begin(page: "Page") -> None:
 
 def _pick(page: "Page") -> None:
     _begin(page)
-    page.set_input_files(".drop input[type=file]", SCENES / "c1_000001.jpg")
+    page.set_input_files(".drop input[type=file]", SCENES / "c1_000009.jpg")
     page.locator(".query .person").first.wait_for()
 
 
@@ -127,11 +128,21 @@ def _search(page: "Page") -> None:
 
 
 def _stored(page: "Page") -> None:
-    found = page.evaluate("fetch('/gallery/images?limit=1').then((answer) => answer.json())")[
+    """A search for whom `service.demo` looks for; in other scenes, for the first person there."""
+    records = page.evaluate("fetch('/gallery/images?limit=500').then((answer) => answer.json())")[
         "items"
-    ][0]["detections"]
-    tallest = max(found, key=lambda one: one["box"]["y2"] - one["box"]["y1"])
-    page.evaluate("hash => { location.hash = hash }", f"#/search?person={tallest['id']}")
+    ]
+    paths, labels = read_scenes(DEMO_SCENES)
+    wanted = labels and labelled_person(paths, labels)
+    found = records[0]["detections"]
+    for record in records:
+        if wanted and record["attributes"].get("file") == wanted.path.name:
+            middle = wanted.box[0] + wanted.box[2]
+            found = sorted(
+                record["detections"],
+                key=lambda one: abs(one["box"]["x1"] + one["box"]["x2"] - middle),
+            )
+    page.evaluate("hash => { location.hash = hash }", f"#/search?person={found[0]['id']}")
     page.locator(".hit img.scene[src]").first.wait_for()
 
 
