@@ -10,6 +10,7 @@ import { Stage } from "./stage.js";
 const MORE = 20;
 const MOST_QUERIES = 16;
 const SLOW_MS = 3000;
+const SCENE_WIDTH = 200; // pixels; what is narrower and high is a crop
 const PICTURES = "image/jpeg,image/png,image/webp,image/avif";
 
 // What was searched last stays while another view is shown.
@@ -145,10 +146,13 @@ export function searchView(root, values, { signal }) {
     showSource();
   }
 
-  /** A high picture that one person fills, or in which nobody is found, leaves no choice to make. */
+  /**
+   * A high picture that one person fills, or in which nobody is found, leaves no choice to make; nor
+   * does one as small as a person in a scene, of whom parts may be found as people of their own.
+   */
   function isCrop({ width, height, people }) {
     const largest = Math.max(0, ...people.map(({ box }) => (box.x2 - box.x1) * (box.y2 - box.y1)));
-    return height >= width * 1.6 && (!people.length || largest >= width * height * 0.4);
+    return height >= width * 1.6 && (width < SCENE_WIDTH || !people.length || largest >= width * height * 0.4);
   }
 
   function showStored(query) {
