@@ -7,7 +7,6 @@ for the only ones there are. So each is written here, too, before its commit, un
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from sqlalchemy import Connection
 
 from indexer.errors import GalleryDamagedError, StorageFullError
 from indexer.files.originals import no_space
-from indexer.files.syncing import sync_directory
+from indexer.files.syncing import sync_directory, write_whole
 from indexer.rows import audit, erasures
 from indexer.rows.audit import acting_as
 
@@ -42,18 +41,11 @@ class Accepted:
             return
         text = json.dumps(erasures.row(connection, id))
         path = self._path(id)
-        passing = path.with_suffix(".new")
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            with passing.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            passing.replace(path)
-            sync_directory(self._directory)
+            write_whole(path, text.encode())
             sync_directory(self._directory.parent)
         except OSError as error:
-            passing.unlink(missing_ok=True)
             if no_space(error):
                 raise StorageFullError(f"no space is left for {path}") from error
             raise

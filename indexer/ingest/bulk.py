@@ -16,8 +16,6 @@ No scene is stored twice, for the same bytes are the same scene.
 import hashlib
 import io
 import json
-import os
-import secrets
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import ExternalIdConflictError, GalleryDamagedError, GalleryError
-from indexer.files.syncing import sync_directory
+from indexer.files.syncing import write_whole
 from indexer.gallery.gallery import Gallery
 from indexer.ingest.bulk_workers import Pool, WorkerLostError
 from indexer.ingest.folders import EXCLUDED, find_images, free_id, take_place
@@ -120,7 +118,9 @@ class FindPeople:
 
         def work(shard: Shard) -> None:
             if not self.run.part(shard.number).exists():
-                _write(self.run.part(shard.number), _part_of(shard, detector, known, self.limits))
+                write_whole(
+                    self.run.part(shard.number), _part_of(shard, detector, known, self.limits)
+                )
 
         return work
 
@@ -227,13 +227,13 @@ def _plan(
         shutil.rmtree(run.directory)
     run.parts.mkdir(parents=True)
     images = find_images(paths, camera_id=command["camera_id"], exclude=command["exclude"]).files
-    _write(run.directory / "known.npy", _npy(_known(gallery)))
+    write_whole(run.directory / "known.npy", _npy(_known(gallery)))
     lines = [
         json.dumps([[str(image.path.absolute()), image.external_id] for image in some])
         for some in (images[i : i + per_shard] for i in range(0, len(images), per_shard))
     ]
-    _write(run.directory / "shards.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    _write(manifest, json.dumps(command | {"files": len(images)}).encode())
+    write_whole(run.directory / "shards.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    write_whole(manifest, json.dumps(command | {"files": len(images)}).encode())
     return len(images)
 
 
@@ -381,7 +381,7 @@ def _load(
         else:
             is_new = result.created
             stored += Stored(int(is_new), len(people) if is_new else 0, int(not is_new))
-    _write(run.tick(shard.number), json.dumps(asdict(stored)).encode())
+    write_whole(run.tick(shard.number), json.dumps(asdict(stored)).encode())
     run.part(shard.number).unlink()
     return stored
 
@@ -422,14 +422,3 @@ def _npy(array: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whoever else writes it at the same time."""
-    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_directory(path.parent)
